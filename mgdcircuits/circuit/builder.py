@@ -1,0 +1,277 @@
+"""From a circuit to its program: the phases of an iteration, an evaluation, a gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from mgdcircuits.circuit import forward, gradient
+from mgdcircuits.circuit.circuit import Circuit, replica_scalar
+from mgdcircuits.circuit.clocks import Clocks, resolve
+from mgdcircuits.circuit.cost import LABEL, TARGET, CostSteps, cost_steps, task_arrays
+from mgdcircuits.circuit.learning import System
+from mgdcircuits.circuit.operands import Resolver
+from mgdcircuits.circuit.program import (
+    Array,
+    Between,
+    Clear,
+    Copy,
+    Count,
+    Every,
+    Index,
+    Node,
+    Position,
+    Program,
+    Read,
+    Sample,
+    Scope,
+    Step,
+    Ticks,
+    steps,
+)
+from mgdcircuits.errors import BuildError
+from mgdcircuits.netlist.spec import Role
+
+X = Array("x", (1,), sharing=replica_scalar("x").sharing)
+
+
+@dataclass
+class Builder:
+    """Holds what the phases share while they are made."""
+
+    circuit: Circuit
+    clocks: Clocks
+
+    def __post_init__(self) -> None:
+        self.constants = {k: v for k, v in self.clocks.seconds.items() if k != "iteration"}
+        if self.clocks.dt is not None:
+            self.constants["dt"] = self.clocks.dt
+        self.forward, extra = forward.evaluation_steps(self.circuit, self.constants)
+        self.updates = forward.update_steps(self.circuit, self.constants)
+        self.arrays: dict[str, Array] = {a.name: a for _, _, a in self.circuit.variables.values()}
+        for array in (*extra, *task_arrays(self.circuit).values()):
+            self.arrays[array.name] = array
+
+    def build(self) -> Program:
+        """The program.
+
+        Raises
+        ------
+        BuildError
+            What the circuit asks for and no target can run.
+        """
+        iteration: list[Node] = []
+        parameters: dict[str, float] = {"period_x": float(self.clocks.period_x), "iteration": self.clocks.iteration}
+        for name, value in self.circuit.spec.parameters.items():
+            if not isinstance(value, str):
+                parameters[name] = float(value)
+        if self.circuit.spec.task is not None:
+            iteration.append(Every("period_x", 0, (self.sample(),)))
+        for spec in self.circuit.spec.learning:
+            parameters[f"period_{spec.name}"] = float(self.clocks.periods[spec.name])
+            system = System(self.circuit, spec, self.constants)
+            iteration += self.learn(system)
+            self.arrays |= system.arrays
+        iteration.append(Count("n_p"))
+        evaluate, cost = self.evaluate()
+        back, per_sample = [], []
+        if cost is not None and not self.updates and gradient.is_possible(self.circuit):
+            back = gradient.steps(self.circuit, self.forward, cost, self.constants, per_sample=False)
+            per_sample = gradient.steps(self.circuit, self.forward, cost, self.constants, per_sample=True)
+        phases = (tuple(iteration), tuple(evaluate), tuple(back), tuple(per_sample))
+        for phase in phases:
+            self._register(phase)
+        return Program(tuple(self.arrays.values()), parameters, *phases, constants=dict(self.constants))
+
+    def _register(self, nodes: Iterable[Node]) -> None:
+        """Add the arrays that only steps mention."""
+        for step in steps(nodes):
+            read = [o.array for o in step.kernel.operands.values() if isinstance(o, Read)]
+            for array in (*step.kernel.writes.values(), *read):
+                name = step.rename.get(array.name, array.name)
+                self.arrays.setdefault(name, replace(array, name=name))
+
+    # Presenting samples
+
+    def sample(self) -> Step:
+        """The step that draws samples and presents them."""
+        task = self.circuit.spec.task
+        inputs = []
+        for (population, variable), expression in self.circuit.inputs.items():
+            owner = self.circuit.populations[population]
+            inputs.append((owner.arrays[variable], *self._presented(expression, f"{population}.{variable}")))
+        target = None
+        arrays = task_arrays(self.circuit)
+        if TARGET in arrays:
+            target = (arrays[TARGET], *self._presented(task.target, TARGET))
+        label = arrays.get(LABEL, replica_scalar(LABEL))
+        return Step(Sample("sample", (), {}, {}, tuple(inputs), target, label, task.sampling.value))
+
+    def _presented(self, expression: str, place: str):
+        x = {"x": Read(X, Index.ELEMENT), "y": Read(X, Index.ELEMENT), "i": Position()}
+        resolver = Resolver(self.circuit.spec.parameters, self.constants, [x.get], f"task/{place}", Scope.PERIOD)
+        if expression.startswith("onehot("):
+            return expression, {}
+        return resolver.expression(expression), resolver.operands
+
+    # One evaluation
+
+    def perturbed(self, active: frozenset[str], factor: float, suffix: str) -> list[Step]:
+        """The steps that a perturbation changes, writing into arrays of their own."""
+        affected: set[str] = set()
+        chosen = []
+        for step in self.forward:
+            if step.kernel.perturbations() & active or step.kernel.reads() & affected:
+                written = {a.name for a in step.kernel.writes.values()}
+                rename = {n: f"{n}@{suffix}" for n in (step.kernel.reads() & affected) | written}
+                affected |= written
+                chosen.append(Step(step.kernel, rename, active, factor))
+        return chosen
+
+    def cost_of(self, result: str, renamed: Mapping[str, str]) -> list[Node]:
+        """The cost of a pass into the per-replica scalar `result`."""
+        cost = self.circuit.spec.cost
+        if cost is None:
+            raise BuildError(f"{self.circuit.spec.file}: learning needs a cost: `cost: {{C: ...}}`")
+        made = cost_steps(self.circuit, cost.expression, result, self.constants)
+        return [
+            replace(s, rename={n: renamed[n] for n in s.kernel.reads() if n in renamed})
+            for s in made.steps
+        ]
+
+    def learn(self, system: System) -> list[Node]:
+        """One iteration of a learning system."""
+        if self.updates:
+            return self._learn_continuous(system)
+        nodes: list[Node] = []
+        spec, cost = system.spec, self.circuit.spec.cost
+        blocks = [frozenset(self.circuit.variables[n][2].name for n in b) for b in spec.perturb.blocks]
+        unperturbed = [name for name, factor in spec.passes if factor == 0]
+        if unperturbed:
+            nodes += self.forward
+            for name in unperturbed:
+                system.passes[name] = {}
+                nodes += self.cost_of(system.scalar(f"{cost.name}.{name}").name, {})
+                nodes.append(Count("evaluation"))
+        else:
+            nodes += self._needed_unperturbed(blocks)
+        for number, active in enumerate(blocks):
+            nodes += system.draw(number)
+            for name, factor in spec.passes:
+                if factor == 0:
+                    continue
+                suffix = name if self._reads_pass(system, name) else "perturbed"
+                perturbed = self.perturbed(active, factor, suffix)
+                renamed = {k: v for s in perturbed for k, v in s.rename.items()}
+                system.passes[name] = renamed
+                nodes += perturbed
+                nodes += self.cost_of(system.scalar(f"{cost.name}.{name}").name, renamed)
+                nodes.append(Count("evaluation"))
+            nodes += self._after_passes(system, number)
+        nodes.append(system.updates())
+        return nodes
+
+    def _after_passes(self, system: System, block: int) -> list[Node]:
+        nodes = system.scalars(system.spec.signals, block, "signals")
+        for site in system.spec.sites:
+            if site.block == block:
+                nodes += system.estimate(site)
+        return nodes + system.scalars(system.spec.baseline, block, "baseline")
+
+    def _needed_unperturbed(self, blocks: Sequence[frozenset[str]]) -> list[Step]:
+        """Steps that some block leaves unchanged, where no pass is without perturbation."""
+        always = None
+        for active in blocks:
+            changed = {s.kernel.name for s in self.perturbed(active, 1.0, "perturbed")}
+            always = changed if always is None else always & changed
+        return [s for s in self.forward if s.kernel.name not in (always or set())]
+
+    @staticmethod
+    def _reads_pass(system: System, name: str) -> bool:
+        """Whether an estimate reads a variable (not the cost) of the pass; then the pass keeps arrays of its own."""
+        return any(f"_pre.{name}" in s.estimate or f"_post.{name}" in s.estimate for s in system.spec.sites)
+
+    def _learn_continuous(self, system: System) -> list[Node]:
+        nodes: list[Node] = []
+        spec, cost = system.spec, self.circuit.spec.cost
+        active = [frozenset(self.circuit.variables[n][2].name for n in b) for b in spec.perturb.blocks]
+        for name, factor in spec.passes:
+            if factor == 0:
+                nodes += self.dynamic_pass(frozenset(), 0.0, system.scalar(f"{cost.name}.{name}").name)
+                nodes += self._keep(system, name)
+        for number, names in enumerate(active):
+            nodes += system.draw(number)
+            for name, factor in spec.passes:
+                if factor:
+                    nodes += self.dynamic_pass(names, factor, system.scalar(f"{cost.name}.{name}").name)
+                    nodes += self._keep(system, name)
+            nodes += self._after_passes(system, number)
+        nodes.append(system.updates())
+        return nodes
+
+    def _keep(self, system: System, name: str) -> list[Node]:
+        """Copies of the stored variables that an estimate reads of this pass."""
+        system.passes[name] = {}
+        nodes: list[Node] = [Count("evaluation")]
+        if self._reads_pass(system, name):
+            for population in self.circuit.populations.values():
+                for variable in population.spec.variables:
+                    if variable.role in (Role.STORED, Role.STATE):
+                        source = population.arrays[variable.name]
+                        kept = replace(source, name=f"{source.name}@{name}")
+                        self.arrays[kept.name] = kept
+                        system.passes[name][source.name] = kept.name
+                        nodes.append(Copy(source.name, kept.name))
+        return nodes
+
+    def dynamic_pass(self, active: frozenset[str], factor: float, result: str) -> list[Node]:
+        """One evaluation of a circuit with dynamics: `ticks` integration steps; states carry over."""
+        cost = self.circuit.spec.cost
+        evaluate: list[Node] = [replace(s, active=active, factor=factor) for s in self.forward]
+        update: list[Node] = [replace(s, active=active, factor=factor) for s in self.updates]
+        if cost is None:
+            return [Ticks(self.clocks.ticks, (*evaluate, *update))]
+        first, last = self.window()
+        weight = 1.0 / (last - first)
+        made = cost_steps(self.circuit, cost.expression, result, self.constants, add_weight=weight)
+        self.arrays[result] = replica_scalar(result)
+        measure = Between(first, last, made.steps)
+        return [Clear(result), Ticks(self.clocks.ticks, (*evaluate, measure, *update))]
+
+    def window(self) -> tuple[int, int]:
+        """Ticks of an evaluation over which the cost is averaged."""
+        cost = self.circuit.spec.cost
+        if cost.over is None:
+            return self.clocks.ticks - 1, self.clocks.ticks
+        first, last = (round(t / self.clocks.dt) for t in cost.over)
+        if not 0 <= first < last <= self.clocks.ticks:
+            raise BuildError(
+                f"{cost.at}: the cost is averaged over ticks {first} to {last}, but an evaluation (tau_p = "
+                f"{self.clocks.tau_p:g} s) has {self.clocks.ticks} of dt = {self.clocks.dt:g} s"
+            )
+        return first, last
+
+    # Evaluation of pinned data
+
+    def evaluate(self) -> tuple[list[Node], CostSteps | None]:
+        """An unperturbed evaluation with cost and accuracy."""
+        spec = self.circuit.spec
+        cost, made = spec.cost, None
+        if cost is not None:
+            made = cost_steps(self.circuit, cost.expression, "cost", self.constants)
+        nodes: list[Node] = []
+        if self.updates:
+            nodes += self.dynamic_pass(frozenset(), 0.0, "cost")
+            nodes += self.forward
+        else:
+            nodes += self.forward
+            nodes += made.steps if made else ()
+        if spec.task is not None and spec.task.accuracy:
+            nodes += cost_steps(self.circuit, spec.task.accuracy, "accuracy", self.constants).steps
+        return nodes, made
+
+
+def build(circuit: Circuit) -> tuple[Program, Clocks]:
+    """The program of a circuit and its clocks."""
+    clocks = resolve(circuit)
+    return Builder(circuit, clocks).build(), clocks

@@ -1,0 +1,91 @@
+"""Clocks as integers: how many ticks an evaluation has, how many iterations a sample and an update last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mgdcircuits.circuit.circuit import Circuit
+from mgdcircuits.errors import BuildError
+from mgdcircuits.netlist import expressions
+from mgdcircuits.netlist.units import Quantity
+
+SECOND = (0, 0, 1, 0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """Everything about time, in seconds and in counts."""
+
+    dt: float | None  # integration step; None for a memoryless circuit
+    tau_p: float  # one evaluation
+    evaluations: int  # in one iteration, of all learning systems
+    ticks: int  # integration steps in one evaluation
+    period_x: int  # iterations that a sample is held
+    periods: dict[str, int]  # learning system -> iterations between updates
+    seconds: dict[str, float]  # all clocks, and `iteration`
+
+    @property
+    def iteration(self) -> float:
+        """Duration of one iteration of one sample, in seconds."""
+        return self.seconds["iteration"]
+
+
+def evaluations_of(system) -> int:
+    """Evaluations in an iteration: a pass without perturbation counts once, the others once a block."""
+    blocks = len(system.perturb.blocks) if system.perturb else 1
+    return sum(1 if factor == 0 else blocks for _, factor in system.passes)
+
+
+def resolve(circuit: Circuit) -> Clocks:
+    """Evaluate the clocks.
+
+    Raises
+    ------
+    BuildError
+        A clock that is no whole multiple of the one below it.
+    """
+    spec = circuit.spec
+    values: dict[str, Quantity] = {
+        name: Quantity(value, spec.parameter_dimensions.get(name, (0,) * 7))
+        for name, value in spec.parameters.items()
+        if not isinstance(value, str)
+    }
+    waiting = dict(spec.clocks)
+    waiting.setdefault("tau_p", "1*second")
+    evaluations = sum(evaluations_of(s) for s in spec.learning) or 1
+    names = set(waiting)
+    while waiting:
+        before = len(waiting)
+        for name, text in list(waiting.items()):
+            if not (expressions.names(text) & names) - set(values):
+                if "iteration" in expressions.names(text) and "iteration" not in values:
+                    continue
+                values[name] = expressions.evaluate(text, values)
+                del waiting[name]
+        if "tau_p" in values and "iteration" not in values:
+            values["iteration"] = Quantity(values["tau_p"].value * evaluations, SECOND)
+            continue
+        if len(waiting) == before:
+            raise BuildError(f"{spec.file}: the clocks {', '.join(waiting)} depend on each other in a circle")
+    seconds = {name: values[name].value for name in (*names, "iteration")}
+    dt = seconds.get("dt") if circuit.is_continuous or circuit.is_spiking else None
+    if dt is None and (circuit.is_continuous or circuit.is_spiking):
+        raise BuildError(f"{spec.file}: a circuit with dynamics needs the integration step: `clocks: {{dt: 0.1*ms}}`")
+    ticks = 1 if dt is None or spec.trial else _multiple(seconds["tau_p"], dt, "tau_p", "dt")
+    iteration = seconds["iteration"]
+    period_x = _multiple(seconds.get("tau_x", iteration), iteration, "tau_x", "one iteration")
+    periods = {}
+    for system in spec.learning:
+        every = expressions.evaluate(system.update_every, values).value if system.update_every else iteration
+        periods[system.name] = _multiple(every, iteration, f"update of {system.name}", "one iteration")
+    if spec.trial:
+        period_x = 1
+    return Clocks(dt, seconds["tau_p"], evaluations, ticks, period_x, periods, seconds)
+
+
+def _multiple(long: float, short: float, name: str, unit: str) -> int:
+    ratio = long / short
+    count = round(ratio)
+    if count < 1 or abs(ratio - count) > 1e-6 * max(1, count):
+        raise BuildError(f"{name} = {long:g} s is no whole multiple of {unit} = {short:g} s")
+    return count

@@ -1,0 +1,119 @@
+"""Numerical integration: Brian2 turns the differential equations of a population into abstract code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mgdcircuits.circuit.circuit import Circuit, Coupling, Population
+from mgdcircuits.errors import BuildError
+from mgdcircuits.netlist.spec import Role, Variable, VariableKind
+
+BRIAN2_FLAGS = ("unless refractory", "shared", "constant", "event-driven", "clock-driven", "summed", "constant over dt")
+
+
+def brian2_line(variable: Variable) -> str:
+    """A variable as a line of a Brian2 equation block; flags that only the netlist has are left out."""
+    flags = [f for f in BRIAN2_FLAGS if f in variable.flags]
+    suffix = f" ({', '.join(flags)})" if flags else ""
+    match variable.kind:
+        case VariableKind.DIFFERENTIAL:
+            left = f"d{variable.name}/dt = {variable.expression}"
+        case VariableKind.SUBEXPRESSION:
+            left = f"{variable.name} = {variable.expression}"
+        case VariableKind.PARAMETER:
+            left = variable.name
+    return f"{left} : {variable.unit}{suffix}"
+
+
+def brian2_equations(variables: Iterable[Variable]) -> str:
+    """An equation block that Brian2 reads."""
+    return "\n".join(brian2_line(v) for v in variables)
+
+
+def brian2_namespace(circuit: Circuit) -> dict:
+    """Parameters and clocks of the netlist as Brian2 quantities."""
+    from brian2 import Quantity
+
+    spec = circuit.spec
+    return {
+        name: Quantity.with_dimensions(value, *spec.parameter_dimensions[name])
+        if name in spec.parameter_dimensions
+        else value
+        for name, value in spec.parameters.items()
+        if not isinstance(value, str)
+    }
+
+
+def population_code(circuit: Circuit, population: Population) -> str:
+    """Abstract code of one time step of a population (Brian2's choice of method unless the netlist names one).
+
+    Raises
+    ------
+    BuildError
+        No integrator suits the equations.
+    """
+    from brian2 import NeuronGroup
+    from brian2.stateupdaters.base import StateUpdateMethod
+
+    spec = population.spec
+    try:
+        group = NeuronGroup(
+            1,
+            brian2_equations(spec.variables),
+            threshold=spec.threshold,
+            reset=spec.reset or "",
+            refractory=spec.refractory or False,
+            method=spec.method or ("exact", "euler", "heun"),
+            namespace=brian2_namespace(circuit),
+            name="integrated_population*",
+        )
+        return StateUpdateMethod.apply_stateupdater(
+            group.equations, group.variables, spec.method or ("exact", "euler", "heun"), group_name=spec.name
+        )
+    except Exception as error:  # Brian2 raises many kinds; all of them are about the equations
+        raise BuildError(f"{spec.at}: population {spec.name}: {error}") from error
+
+
+def coupling_code(circuit: Circuit, coupling: Coupling, event_driven: bool = False) -> str:
+    """Abstract code of one time step of the synaptic states, or of their exact solution between events.
+
+    Raises
+    ------
+    BuildError
+        No integrator suits the equations.
+    """
+    from brian2 import NeuronGroup
+    from brian2.stateupdaters.base import StateUpdateMethod
+
+    chosen = [
+        v
+        for v in coupling.spec.variables
+        if v.role is not Role.SUMMED and not (v.role is Role.STATE and ("event-driven" in v.flags) is not event_driven)
+    ]
+    names = {v.name for v in coupling.spec.variables}
+    outside = _outside_names(coupling, names)
+    text = brian2_equations(chosen).replace("(event-driven)", "").replace("(clock-driven)", "")
+    text += "".join(f"\n{name} : {unit}" for name, unit in outside.items())
+    try:
+        group = NeuronGroup(1, text, namespace=brian2_namespace(circuit), name="integrated_coupling*")
+        method = "exact" if event_driven else coupling.spec.method or ("exact", "euler", "heun")
+        return StateUpdateMethod.apply_stateupdater(group.equations, group.variables, method)
+    except Exception as error:
+        raise BuildError(f"{coupling.spec.at}: coupling {coupling.name}: {error}") from error
+
+
+def _outside_names(coupling: Coupling, own: set[str]) -> dict[str, str]:
+    """Pre- and post-synaptic variables that synaptic equations read, with their units."""
+    import re
+
+    found = {}
+    for variable in coupling.spec.variables:
+        for name in re.findall(r"[A-Za-z_]\w*", variable.expression or ""):
+            if name in own or name in found:
+                continue
+            for suffix, population in (("_pre", coupling.pre), ("_post", coupling.post), ("", coupling.post)):
+                target = population.variable(name.removesuffix(suffix)) if name.endswith(suffix) else None
+                if target is not None:
+                    found[name] = target.unit
+                    break
+    return found

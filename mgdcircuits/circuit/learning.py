@@ -1,0 +1,350 @@
+"""The steps of learning: draw codes, evaluate passes, signals, estimate, accumulate, update, write.
+
+Everything that depends on when an update falls is a runtime number, so a new clock needs no compilation: the words
+`n_x`, `n_theta`, `n_G` and `new_x` are expressions of the iteration count `n_p` and of the periods, which are parameters.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from mgdcircuits.circuit.circuit import Circuit, Coupling, Population, replica_scalar
+from mgdcircuits.circuit.linear import degree, split
+from mgdcircuits.circuit.operands import Resolver
+from mgdcircuits.circuit.program import (
+    Array,
+    Couple,
+    Elements,
+    Every,
+    Fold,
+    Index,
+    Into,
+    Literal,
+    MemberMean,
+    Node,
+    Position,
+    Precision,
+    Read,
+    Scope,
+    Statement,
+    Step,
+)
+from mgdcircuits.errors import BuildError
+from mgdcircuits.netlist.spec import Assignment, LearningSpec, Sharing, Site
+from mgdcircuits.netlist.statements import parse_statements
+
+PER_UNIT = {Index.PRE, Index.POST, Index.PRE_CHANNEL, Index.POST_CHANNEL}
+
+
+@dataclass
+class System:
+    """A learning system while its steps are made; `passes` maps a pass to the arrays it renamed in the current block."""
+
+    circuit: Circuit
+    spec: LearningSpec
+    constants: Mapping[str, float]
+    arrays: dict[str, Array] = field(default_factory=dict)
+    passes: dict[str, Mapping[str, str]] = field(default_factory=dict)
+
+    # Runtime numbers
+
+    @property
+    def period(self) -> str:
+        """The parameter that holds the iterations between updates."""
+        return f"period_{self.spec.name}"
+
+    def parameters(self) -> dict[str, float | str]:
+        """Netlist parameters and the words of time as expressions."""
+        n_g = f"(n_p % {self.period} + 1)" if self.spec.clear else "(n_p + 1)"
+        words = {
+            "n_theta": f"(n_p // {self.period})",
+            "n_G": n_g,
+            "n_x": "(n_p // period_x)",
+            "new_x": "int(n_p % period_x == 0)",
+            "t": "(n_p*iteration)",
+        }
+        return {**self.circuit.spec.parameters, "period_x": 0.0, self.period: 0.0, "iteration": 0.0, **words}
+
+    def resolver(self, place: str, lookups, scope: Scope, constants: Mapping[str, float] | None = None) -> Resolver:
+        """A resolver for words of the system."""
+        place = f"{self.spec.name}/{place}"
+        return Resolver(self.parameters(), {**self.constants, **(constants or {})}, lookups, place, scope)
+
+    def array(self, array: Array) -> Array:
+        """Register an array."""
+        return self.arrays.setdefault(array.name, array)
+
+    def scalar(self, name: str) -> Array:
+        """A per-replica scalar of the system."""
+        return self.array(replica_scalar(f"{self.spec.name}.{name}"))
+
+    def block_size(self, block: int) -> int:
+        """K: perturbed elements of a block."""
+        return sum(self.circuit.variables[name][2].n for name in self.spec.perturb.blocks[block])
+
+    # Codes
+
+    def draw(self, block: int) -> list[Node]:
+        """New codes for a block."""
+        steps: list[Node] = []
+        offset, size = 0, self.block_size(block)
+        for name in self.spec.perturb.blocks[block]:
+            _, variable, array = self.circuit.variables[name]
+            words = {"element": Position(offset=offset), "i": Position()}
+            resolver = self.resolver(name, [words.get], Scope.PERIOD, {"K": size, **self._scale(variable)})
+            text = resolver.expression(self.spec.perturb.codes[name])
+            kernel = Elements(
+                f"{self.spec.name}/{name}",
+                (Statement("code", text),),
+                resolver.operands,
+                {"code": array},
+                n=array.n,
+                sharing=variable.sharing,
+            )
+            steps.append(Step(kernel))
+            offset += array.n
+        return steps
+
+    def _scale(self, perturbation) -> dict[str, float]:
+        owner = self.circuit.variables[self._qualified(perturbation)][0]
+        if perturbation.perturbs is None:
+            return {"scale": perturbation.scale if perturbation.scale is not None else 1.0}
+        plastic = owner.variable(perturbation.perturbs)
+        return {"scale": plastic.scale if plastic.scale is not None else 1.0}
+
+    def _qualified(self, variable) -> str:
+        return next(n for n, (_, v, _) in self.circuit.variables.items() if v is variable)
+
+    # Signals and baselines: per-replica scalars
+
+    def pass_lookup(self, name: str):
+        """`C.plus`, and a variable of a pass after its own name was found."""
+        cost = self.circuit.spec.cost
+        base, _, pass_name = name.partition(".")
+        if pass_name and cost is not None and base == cost.name and pass_name in dict(self.spec.passes):
+            return Read(self.scalar(name), Index.ZERO)
+        return None
+
+    def signal_lookup(self, block: int):
+        """Signals and baselines of a block."""
+        names = {a.name for a in (*self.spec.signals, *self.spec.baseline)}
+
+        def lookup(name: str):
+            return Read(self.scalar(f"{name}@{block}"), Index.ZERO) if name in names else None
+
+        return lookup
+
+    def scalars(self, assignments: tuple[Assignment, ...], block: int, place: str) -> list[Node]:
+        """A step that runs signals or baselines in order."""
+        if not assignments:
+            return []
+        resolver = self.resolver(f"{place}@{block}", [self.signal_lookup(block), self.pass_lookup], Scope.PASS)
+        statements, writes = [], {}
+        for a in assignments:
+            text = resolver.expression(a.expression)
+            target = resolver.name(a.name)
+            statements.append(Statement(target, text))
+            writes[target] = self.scalar(f"{a.name}@{block}")
+        kernel = Elements(
+            resolver.place,
+            tuple(statements),
+            resolver.operands,
+            writes,
+            n=1,
+            sharing=Sharing.REPLICA,
+            precision=Precision.DOUBLE,
+        )
+        return [Step(kernel)]
+
+    # Estimate and accumulation
+
+    def site_lookup(self, site: Site):
+        """Words of a rule, local to the site."""
+        owner, variable, array = self.circuit.variables[site.parameter]
+        gradient = self.array(Array(f"{site.parameter}:G", array.shape, Sharing.MEMBER))
+        states = {n: self.array(Array(f"{site.parameter}:{n}", array.shape, Sharing.MEMBER)) for n, _ in site.states}
+        constants = {"scale": 1.0 if variable.scale is None else variable.scale}
+        if site.block >= 0:
+            constants["K"] = self.block_size(site.block)
+
+        def lookup(name: str):
+            if name == "G":
+                return Read(gradient, Index.ELEMENT)
+            if name in states:
+                return Read(states[name], Index.ELEMENT)
+            if name == "writes":
+                return Read(self.writes(site.parameter), Index.ELEMENT)
+            if name in constants:
+                return Literal(constants[name])
+            if name == "theta" and site.theta is not None:
+                return Read(self.circuit.variables[site.theta][2], Index.ELEMENT)
+            return self._of_owner(owner, name, array)
+
+        return lookup
+
+    def _of_owner(self, owner: Population | Coupling, name: str, array: Array):
+        base, _, pass_name = name.partition(".")
+        if isinstance(owner, Coupling):
+            read = owner.read_own(base, Index.ELEMENT) or owner.read(base)
+        else:
+            read = owner.read(base)
+            if isinstance(read, Read) and read.index is Index.CHANNEL and read.array.n == array.n:
+                read = replace(read, index=Index.ELEMENT)
+        if read is None:
+            return None
+        if pass_name:
+            if pass_name not in self.passes:
+                raise BuildError(f"{name}: no pass is called {pass_name}; passes: {', '.join(self.passes)}")
+            renamed = self.passes[pass_name].get(read.array.name, read.array.name)
+            read = replace(read, array=replace(read.array, name=renamed))
+        return replace(read, amplitude=False)
+
+    def writes(self, parameter: str) -> Array:
+        """The write counter of a parameter."""
+        array = self.circuit.variables[parameter][2]
+        return self.array(Array(f"{parameter}:writes", array.shape, Sharing.MEMBER, Precision.INTEGER))
+
+    def estimate(self, site: Site) -> list[Node]:
+        """Steps that add the current estimate of a site to its G."""
+        owner, _, array = self.circuit.variables[site.parameter]
+        block = max(site.block, 0)
+        lookups = [self.signal_lookup(block), self.pass_lookup, self.site_lookup(site)]
+        resolver = self.resolver(f"{site.parameter}/estimate", lookups, Scope.PERIOD)
+        text = resolver.expression(site.estimate)
+        operands = resolver.operands
+        if self._reads_units(operands, array):
+            folded = self.array(Array(f"{site.parameter}:estimate", array.shape, Sharing.MEMBER))
+            first = Step(self._fold(owner, resolver, text, folded))
+            return [first, self._accumulate(site, Read(folded, Index.ELEMENT))]
+        return self._mean_then_accumulate(site, resolver, text)
+
+    def _reads_units(self, operands, array: Array) -> bool:
+        for operand in operands.values():
+            if isinstance(operand, Read) and (operand.index in PER_UNIT or operand.array.n not in (1, array.n)):
+                return True
+            if isinstance(operand, Read) and operand.array.n > 1 and operand.array.sharing is Sharing.REPLICA:
+                return True
+        return False
+
+    def _fold(self, owner: Population | Coupling, resolver: Resolver, text: str, into: Array):
+        statement = (Statement("target", text),)
+        if isinstance(owner, Coupling):
+            operands = {
+                k: replace(o, index=Index.SYNAPSE) if isinstance(o, Read) and o.index is Index.ELEMENT else o
+                for k, o in resolver.operands.items()
+            }
+            return Couple(
+                resolver.place, statement, operands, {"target": into}, topology=owner.topology, into=Into.PARAMETER
+            )
+        channel = {
+            k: replace(o, index=Index.CHANNEL, positions=owner.n // into.n)
+            if isinstance(o, Read) and o.array.n == into.n and into.n not in (1, owner.n)
+            else o
+            for k, o in resolver.operands.items()
+        }
+        return Fold(
+            resolver.place, statement, channel, {"target": into}, n=owner.n, positions=owner.n // into.n
+        )
+
+    def _mean_then_accumulate(self, site: Site, resolver: Resolver, text: str) -> list[Node]:
+        replica = {
+            k for k, o in resolver.operands.items() if isinstance(o, Read) and o.array.sharing is Sharing.REPLICA
+        }
+        linear, parts = split(text, replica.__contains__, "replica_")
+        if degree(linear, set(parts)) > 1:
+            raise BuildError(
+                f"{site.parameter}: the estimate {site.estimate!r} is not linear in what differs between the samples of a "
+                "batch; make it a product of a cost change and of terms of the parameter"
+            )
+        steps: list[Node] = []
+        means = {}
+        for name, part in parts.items():
+            value = self.scalar(f"{site.parameter}:{name}")
+            mean = self.array(Array(f"{value.name}:mean", (1,), Sharing.MEMBER, Precision.DOUBLE))
+            used = {k: o for k, o in resolver.operands.items() if k in _identifiers(part)}
+            kernel = Elements(
+                value.name,
+                (Statement("result", part),),
+                used,
+                {"result": value},
+                n=1,
+                sharing=Sharing.REPLICA,
+                precision=Precision.DOUBLE,
+            )
+            steps.append(Step(kernel))
+            operand = {"value": Read(value, Index.ZERO)}
+            steps.append(Step(MemberMean(mean.name, (Statement("result", "value"),), operand, {"result": mean})))
+            means[name] = Read(mean, Index.ZERO)
+        operands = {k: o for k, o in resolver.operands.items() if k in _identifiers(linear)}
+        return [*steps, self._accumulate(site, None, linear, {**operands, **means})]
+
+    def _accumulate(self, site: Site, folded: Read | None, text: str = "", operands=None) -> Step:
+        resolver = self.resolver(f"{site.parameter}/accumulate", [self.site_lookup(site)], Scope.PERIOD)
+        resolver.operands.update(operands or {})
+        if folded is not None:
+            text = "folded"
+            resolver.operands["folded"] = folded
+        resolver.local.add("estimate")
+        gradient = resolver.name("G")
+        statements = (
+            Statement("estimate", text),
+            Statement(gradient, resolver.expression(site.accumulate)),
+        )
+        array = self.arrays[f"{site.parameter}:G"]
+        kernel = Elements(
+            resolver.place, statements, resolver.operands, {gradient: array}, n=array.n, sharing=Sharing.MEMBER
+        )
+        return Step(kernel)
+
+    # Update
+
+    def update(self, site: Site) -> Step:
+        """The step that turns G into a request and the request into a new parameter."""
+        _, variable, array = self.circuit.variables[site.parameter]
+        lookup = self.site_lookup(site)
+        resolver = self.resolver(f"{site.parameter}/update", [self._update_signals(site), lookup], Scope.WRITE)
+        writable = {"G", "writes", variable.name, *(n for n, _ in site.states)}
+        statements, writes = [], {}
+        for statement in (*parse_statements(site.update), *parse_statements(site.on_write)):
+            text = resolver.expression(statement.value)
+            target = statement.target
+            if target in writable:
+                name = resolver.name(target)
+                writes[name] = resolver.operands[name].array
+            else:
+                name = target
+                resolver.local.add(target)
+            statements.append(Statement(name, text))
+        if self.spec.clear:
+            name = resolver.name("G")
+            writes[name] = self.arrays[f"{site.parameter}:G"]
+            statements.append(Statement(name, "0"))
+        for key, operand in resolver.operands.items():
+            if isinstance(operand, Read) and operand.index not in (Index.ELEMENT, Index.ZERO):
+                raise BuildError(f"{site.parameter}: the update reads {key}, which differs between units; put it in `estimate`")
+        kernel = Elements(
+            resolver.place, tuple(statements), resolver.operands, writes, n=array.n, sharing=Sharing.MEMBER
+        )
+        return Step(kernel)
+
+    def _update_signals(self, site: Site):
+        """Signals in an update are means over the batch; none are offered yet beyond words of the site."""
+        names = {a.name for a in (*self.spec.signals, *self.spec.baseline)}
+
+        def lookup(name: str):
+            if name in names:
+                raise BuildError(f"{site.parameter}: the update reads the signal {name}; use it in `estimate`")
+            return None
+
+        return lookup
+
+    def updates(self) -> Every:
+        """All updates, at the end of the iterations in which one is due."""
+        return Every(self.period, 1, tuple(self.update(site) for site in self.spec.sites))
+
+
+def _identifiers(text: str) -> set[str]:
+    return {n.id for n in ast.walk(ast.parse(text, mode="eval")) if isinstance(n, ast.Name)}
+

@@ -1,0 +1,121 @@
+"""The C++ target: generated code in this process, its state as numpy views."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+import numpy as np
+
+from mgdcircuits.circuit.clocks import Clocks
+from mgdcircuits.circuit.program import Program
+from mgdcircuits.circuit.topology import Sparse
+from mgdcircuits.codegen import compiler
+from mgdcircuits.codegen.cpp_emitter import Emitter, Layout, choose_lanes
+from mgdcircuits.codegen.target import EVALUATION_COUNT, Data, Target, random_sites
+from mgdcircuits.errors import BuildError
+from mgdcircuits.netlist.spec import Sharing
+
+_P = ctypes.c_void_p
+_I64 = ctypes.c_int64
+_SIGNATURES = {
+    "mgd_create": ([_P, _P], _P),
+    "mgd_destroy": ([_P], None),
+    "mgd_parameters": ([_P], _P),
+    "mgd_set_keys": ([_P, _P], None),
+    "mgd_set_edges": ([_P, ctypes.c_int, _I64, _I64, _I64, *([_P] * 8)], None),
+    "mgd_set_data": ([_P, _P, _P, _P, _I64, _I64, _I64, ctypes.c_double], None),
+    "mgd_run": ([_P, ctypes.c_int, _I64, _I64, _I64, ctypes.c_int], None),
+}
+
+
+class CppTarget(Target):
+    """See `Target`. State lives in one struct behind a handle, so many sessions share a library."""
+
+    def __init__(
+        self, program: Program, clocks: Clocks, seeds: Sequence[int], batch: int, dtype: np.dtype, threads: int
+    ) -> None:
+        super().__init__(program, clocks, seeds, batch, dtype, threads)
+        real = {"float32": "float", "float64": "double"}[self.dtype.name]
+        layout = Layout(real, choose_lanes(self.members, batch), self.members, batch)
+        emitter = Emitter(program, layout, clocks.ticks, clocks.evaluations)
+        self.source = emitter.source()
+        self._library = compiler.library(self.source)
+        for name, (arguments, result) in _SIGNATURES.items():
+            function = getattr(self._library, name)
+            function.argtypes, function.restype = arguments, result
+        self._kept: dict[str, object] = {}  # what C++ points to
+        self._handle = None
+        pointers = (ctypes.c_void_p * len(program.arrays))()
+        strides = (ctypes.c_int64 * 3)()
+        self._handle = self._library.mgd_create(pointers, strides)
+        if not self._handle:
+            raise BuildError("not enough memory for the circuit; use a smaller batch, fewer members or a smaller net")
+        self._views = {a.name: self._view(a, p, strides) for a, p in zip(program.arrays, pointers, strict=True)}
+        numbers = ctypes.c_double * max(1, len(program.parameters))
+        self._numbers = np.frombuffer(numbers.from_address(self._library.mgd_parameters(self._handle)))
+        keys = np.array([self.keys(site) for site in random_sites(program)], dtype=np.uint64)
+        if keys.size:
+            self._library.mgd_set_keys(self._handle, keys.ctypes.data)
+        for number, topology in enumerate(emitter.topologies.values()):
+            self._set_edges(number, topology)
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None):
+            self._library.mgd_destroy(self._handle)
+
+    def _view(self, array, pointer: int, strides) -> np.ndarray:
+        """(elements, member, batch or 1) without padding, no copy."""
+        member_stride, replica_stride, lanes_of_member = strides
+        dtype = self.numpy_dtype(array)
+        replica = array.sharing is Sharing.REPLICA
+        stride = replica_stride if replica else member_stride
+        flat = (ctypes.c_byte * (array.n * stride * dtype.itemsize)).from_address(pointer)
+        flat = np.frombuffer(flat, dtype).reshape(array.n, stride)
+        if replica and lanes_of_member:
+            return flat.reshape(array.n, self.members, lanes_of_member)[:, :, : self.batch]
+        return flat[:, : self.members, None]
+
+    def _set_edges(self, number: int, topology: Sparse) -> None:
+        pre, post = topology.pre.astype(np.int32), topology.post.astype(np.int32)
+
+        def side(unit: np.ndarray, other: np.ndarray, n: int):
+            order = np.argsort(unit, kind="stable").astype(np.int32)
+            start = np.searchsorted(unit[order], np.arange(n + 1)).astype(np.int64)
+            return start, np.ascontiguousarray(other[order]), order
+
+        post_start, post_pre, post_syn = side(post, pre, topology.n_post)
+        pre_start, pre_post, pre_syn = side(pre, post, topology.n_pre)
+        arrays = (pre, post, post_start, post_pre, post_syn, pre_start, pre_post, pre_syn)
+        self._kept[f"edges {number}"] = arrays
+        self._library.mgd_set_edges(
+            self._handle, number, topology.n_pre, topology.n_post, len(pre), *(a.ctypes.data for a in arrays)
+        )
+
+    def array(self, name: str) -> np.ndarray:
+        return self._views[name]
+
+    def set_data(self, data: Data | None) -> None:
+        self.data = data
+        if data is None:
+            self._library.mgd_set_data(self._handle, None, None, None, 0, 0, 0, 1.0)
+            return
+        x = data.x if data.x.dtype == np.uint8 else np.ascontiguousarray(data.x, dtype=np.float32)
+        y = np.ascontiguousarray(data.y, dtype=np.float64)
+        self._kept["data"] = (x, y)
+        as_bytes, as_floats = (x.ctypes.data, None) if x.dtype == np.uint8 else (None, x.ctypes.data)
+        n_targets = int(np.prod(y.shape[1:]))
+        n_inputs = int(np.prod(x.shape[1:]))
+        self._library.mgd_set_data(
+            self._handle, as_bytes, as_floats, y.ctypes.data, len(x), n_inputs, n_targets, data.scale
+        )
+
+    def run(self, phase: str, count: int = 1) -> None:
+        for k, name in enumerate(self.program.parameters):
+            self._numbers[k] = self.parameters[name]
+        number = list(self.program.phases()).index(phase)
+        iterating = phase == "iteration"
+        offset = 0 if iterating else EVALUATION_COUNT
+        self._library.mgd_run(self._handle, number, count, self.iteration, offset, self.threads)
+        if iterating:
+            self.iteration += count

@@ -1,0 +1,319 @@
+// Conv2d: a kernel slid over a channel-row-column array, with stride, zero padding, dilation and groups.
+//
+// Units are (c*H + y)*W + x; synapse = ((oc*(C_in/G) + ic)*KH + ky)*KW + kx, one for all the places it is used in. Where
+// the kernel hangs over the border there is no synapse. Sums run over ic, ky, kx ascending (to_pre: oc, ky, kx), at the
+// border as inside.
+//
+// Register blocking: a tile of output channels times neighbouring columns is accumulated while ic, ky, kx are walked; each
+// loaded input serves every channel of the tile, each weight every column.
+#pragma once
+
+#include <memory>
+
+#include "tiles.hpp"
+
+namespace mgd {
+
+template <int C_in, int H_in, int W_in, int C_out, int H_out, int W_out, int KH, int KW, int SY, int SX, int PY, int PX,
+          int DY, int DX, int G>
+struct Conv2d {
+  static_assert(C_in % G == 0 && C_out % G == 0, "groups divide the channels");
+  static constexpr int I = C_in / G, O = C_out / G;  // channels of one group
+  static constexpr Index n_synapses = static_cast<Index>(C_out) * I * KH * KW;
+  static constexpr Index n_pre = static_cast<Index>(C_in) * H_in * W_in;
+  static constexpr Index n_post = static_cast<Index>(C_out) * H_out * W_out;
+
+  static constexpr Index pre_index(Index c, Index y, Index x) { return (c * H_in + y) * W_in + x; }
+  static constexpr Index post_index(Index c, Index y, Index x) { return (c * H_out + y) * W_out + x; }
+  static constexpr Index synapse(Index oc, Index ic, Index ky, Index kx) { return ((oc * I + ic) * KH + ky) * KW + kx; }
+
+  template <class V, class F, class S>
+  static void gather(int n_threads, Index nb, const F& f, const S& store) {
+    gather_rows<V>(n_threads, nb, V(0), store, [&](Index syn, Index pre, Index post, Index block, V acc)
+        __attribute__((always_inline)) { return acc + f(syn, pre, post, block); });
+  }
+
+  template <class V, class F, class S>
+  static void gather_max(int n_threads, Index nb, const F& f, const S& store) {
+    gather_rows<V>(n_threads, nb, lowest<V>(), store, [&](Index syn, Index pre, Index post, Index block, V acc)
+        __attribute__((always_inline)) { return max(acc, f(syn, pre, post, block)); });
+  }
+
+  template <class V, class F, class S>
+  static void to_pre(int n_threads, Index nb, const F& f, const S& store) {
+    parallel_for(n_threads, nb * H_in, work<V>(nb), [&](Index task) {
+      pre_row<V>(static_cast<int>(task % H_in), task / H_in, f, store);
+    });
+  }
+
+  template <class V, class F, class A>
+  static void to_parameter(int n_threads, Index block_begin, Index block_end, const F& f, const A& add) {
+    using P = ParameterTiles<V>;
+    const double all = work<V>(block_end - block_begin);
+    if constexpr (P::row_splits == 1) {
+      parallel_for(n_threads, P::n_tiles, all, [&](Index tile) {
+        parameter_tiles<V>(tile, 0, H_out, block_begin, block_end, f, add);
+      });
+    } else {
+      // Few tiles: the rows are split too, always into the same parts, and the parts are summed in order.
+      const std::unique_ptr<V[]> part(new V[n_synapses * P::row_splits]);
+      parallel_for(n_threads, P::n_tiles * P::row_splits, all, [&](Index task) {
+        const int split = static_cast<int>(task % P::row_splits);
+        V* const out = part.get() + split * n_synapses;
+        parameter_tiles<V>(task / P::row_splits, H_out * split / P::row_splits, H_out * (split + 1) / P::row_splits,
+                           block_begin, block_end, f, [out](Index syn, V acc) { out[syn] = acc; });
+      });
+      for (Index syn = 0; syn < n_synapses; ++syn) {
+        V acc = part[syn];
+        for (int split = 1; split < P::row_splits; ++split) acc += part[split * n_synapses + syn];
+        add(syn, acc);
+      }
+    }
+  }
+
+ private:
+  template <class V>
+  static double work(Index nb) {
+    return static_cast<double>(n_synapses) * H_out * W_out * static_cast<double>(nb) * V::width;
+  }
+
+  struct Range {
+    int begin, end;
+  };
+  // The k with 0 <= at + k*dilation < extent.
+  static constexpr Range valid(int at, int dilation, int kernel, int extent) {
+    const int begin = at >= 0 ? 0 : divide_up(-at, dilation);
+    const int end = at >= extent ? 0 : smaller(kernel, divide_up(extent - at, dilation));
+    return {begin, larger(begin, end)};
+  }
+  // Output columns whose whole kernel row lies inside.
+  static constexpr int first_inner = smaller(divide_up(PX, SX), W_out);
+  static constexpr int end_inner = larger(
+      first_inner, W_in + PX - (KW - 1) * DX - 1 < 0 ? 0 : smaller(W_out, (W_in + PX - (KW - 1) * DX - 1) / SX + 1));
+  static constexpr int n_inner = end_inner - first_inner;
+
+  // f(kx) for every kx, unrolled while the kernel is small.
+  template <class F>
+  static MGD_INLINE void over_kx(const F& f) {
+    if constexpr (KW <= 7)
+      unroll<KW>(f);
+    else
+      for (int kx = 0; kx < KW; ++kx) f(kx);
+  }
+
+  // ---- gather ------------------------------------------------------------------------------------------------------
+
+  template <class V, class S, class F>
+  static void gather_rows(int n_threads, Index nb, V start, const S& store, const F& fold) {
+    parallel_for(n_threads, nb * H_out, work<V>(nb), [&](Index task) {
+      gather_row<V>(static_cast<int>(task % H_out), task / H_out, start, store, fold);
+    });
+  }
+
+  template <class V, class S, class F>
+  static MGD_KERNEL void gather_row(int oy, Index block, V start, const S& store, const F& fold) {
+    constexpr int channels = smaller(4, O);
+    constexpr int columns = larger(1, smaller(register_tile<V>() / channels, n_inner));
+    for (int g = 0; g < G; ++g)
+      in_tiles<O, channels>([&](int oc, auto n_oc) __attribute__((always_inline)) {
+        constexpr int N = decltype(n_oc)::value;
+        const int channel = g * O + oc;
+        for (int ox = 0; ox < first_inner; ++ox) gather_tile<V, N, 1, false>(g, channel, oy, ox, block, start, store, fold);
+        in_tiles<n_inner, columns>([&](int ox, auto n_ox) __attribute__((always_inline)) {
+          gather_tile<V, N, decltype(n_ox)::value, true>(g, channel, oy, first_inner + ox, block, start, store, fold);
+        });
+        for (int ox = end_inner; ox < W_out; ++ox) gather_tile<V, N, 1, false>(g, channel, oy, ox, block, start, store, fold);
+      });
+  }
+
+  template <class V, int Channels, int Columns, bool Inner, class S, class F>
+  static MGD_INLINE void gather_tile(int g, int oc, int oy, int ox, Index block, V start, const S& store, const F& fold) {
+    const int iy = oy * SY - PY, ix = ox * SX - PX;
+    const Range ky_range = valid(iy, DY, KH, H_in);
+    const Range kx_range = Inner ? Range{0, KW} : valid(ix, DX, KW, W_in);
+    V acc[Channels][Columns];
+    unroll<Channels>([&](auto o) __attribute__((always_inline)) {
+      unroll<Columns>([&](auto p) __attribute__((always_inline)) { acc[o][p] = start; });
+    });
+    for (int ic = 0; ic < I; ++ic)
+      for (int ky = ky_range.begin; ky < ky_range.end; ++ky) {
+        const auto at = [&](auto kx) __attribute__((always_inline)) {
+          unroll<Channels>([&](auto o) __attribute__((always_inline)) {
+            unroll<Columns>([&](auto p) __attribute__((always_inline)) {
+              acc[o][p] = fold(synapse(oc + o, ic, ky, kx), pre_index(g * I + ic, iy + ky * DY, ix + p * SX + kx * DX),
+                               post_index(oc + o, oy, ox + p), block, acc[o][p]);
+            });
+          });
+        };
+        if constexpr (Inner)
+          over_kx(at);
+        else
+          for (int kx = kx_range.begin; kx < kx_range.end; ++kx) at(kx);
+      }
+    unroll<Channels>([&](auto o) __attribute__((always_inline)) {
+      unroll<Columns>([&](auto p) __attribute__((always_inline)) { store(post_index(oc + o, oy, ox + p), block, acc[o][p]); });
+    });
+  }
+
+  // ---- to_pre ------------------------------------------------------------------------------------------------------
+
+  template <class V, class F, class S>
+  static MGD_KERNEL void pre_row(int iy, Index block, const F& f, const S& store) {
+    constexpr int channels = smaller(4, I), columns = larger(1, register_tile<V>() / channels);
+    for (int g = 0; g < G; ++g)
+      in_tiles<I, channels>([&](int ic, auto n_ic) __attribute__((always_inline)) {
+        constexpr int N = decltype(n_ic)::value;
+        // Columns of one phase (ix modulo the stride) use the same kernel columns, at consecutive outputs.
+        for (int phase = 0; phase < smaller(SX, W_in); ++phase) {
+          const int n_columns = (W_in - phase - 1) / SX + 1;
+          int begin = 0, end = n_columns;  // all kernel columns of the phase reach an output inside [begin, end)
+          for (int kx = 0; kx < KW; ++kx)
+            if (positive_modulo(phase + PX - kx * DX, SX) == 0) {
+              const int ox = floor_quotient(phase + PX - kx * DX, SX);
+              begin = larger(begin, -ox);
+              end = smaller(end, W_out - ox);
+            }
+          begin = smaller(begin, n_columns);
+          end = larger(end, begin);
+          int j = 0;
+          for (; j < begin; ++j) pre_tile<V, N, 1, false>(g, ic, iy, phase + j * SX, block, f, store);
+          for (; j + columns <= end; j += columns) pre_tile<V, N, columns, true>(g, ic, iy, phase + j * SX, block, f, store);
+          if constexpr (columns >= 4)
+            for (; j + 2 <= end; j += 2) pre_tile<V, N, 2, true>(g, ic, iy, phase + j * SX, block, f, store);
+          for (; j < end; ++j) pre_tile<V, N, 1, true>(g, ic, iy, phase + j * SX, block, f, store);
+          for (; j < n_columns; ++j) pre_tile<V, N, 1, false>(g, ic, iy, phase + j * SX, block, f, store);
+        }
+      });
+  }
+
+  static constexpr int floor_quotient(int a, int b) { return a >= 0 ? a / b : -divide_up(-a, b); }
+
+  template <class V, int Channels, int Columns, bool Inner, class F, class S>
+  static MGD_INLINE void pre_tile(int g, int ic, int iy, int ix, Index block, const F& f, const S& store) {
+    V acc[Channels][Columns];
+    unroll<Channels>([&](auto i) __attribute__((always_inline)) {
+      unroll<Columns>([&](auto p) __attribute__((always_inline)) { acc[i][p] = V(0); });
+    });
+    for (int oc = 0; oc < O; ++oc)
+      for (int ky = 0; ky < KH; ++ky) {
+        const int y = iy + PY - ky * DY;
+        if (y < 0 || y % SY != 0 || y / SY >= H_out) continue;
+        const int oy = y / SY;
+        over_kx([&](auto kx) __attribute__((always_inline)) {
+          const int x = ix + PX - kx * DX;
+          if (SX > 1 && positive_modulo(x, SX) != 0) return;
+          const int ox = floor_quotient(x, SX);
+          if (!Inner && (x < 0 || ox >= W_out)) return;
+          unroll<Channels>([&](auto i) __attribute__((always_inline)) {
+            unroll<Columns>([&](auto p) __attribute__((always_inline)) {
+              acc[i][p] = acc[i][p] + f(synapse(g * O + oc, ic + i, ky, kx), pre_index(g * I + ic + i, iy, ix + p * SX),
+                                        post_index(g * O + oc, oy, ox + p), block);
+            });
+          });
+        });
+      }
+    unroll<Channels>([&](auto i) __attribute__((always_inline)) {
+      unroll<Columns>([&](auto p) __attribute__((always_inline)) {
+        store(pre_index(g * I + ic + i, iy, ix + p * SX), block, acc[i][p]);
+      });
+    });
+  }
+
+  // ---- to_parameter ------------------------------------------------------------------------------------------------
+
+  // A tile is `outs` output times `ins` input channels times `taps` kernel columns, held in registers along a row of
+  // places; between rows it rests in a small array, so that all kernel rows use a row of places while it is in cache.
+  template <class V>
+  struct ParameterTiles {
+    static constexpr int taps = KW <= 7 ? KW : 1;
+    static constexpr int outs = smaller(4, O);
+    static constexpr int ins = larger(1, smaller(register_tile<V>() / (outs * taps), I));
+    static constexpr int out_tiles = divide_up(O, outs), in_tiles = divide_up(I, ins);
+    static constexpr Index n_tiles = static_cast<Index>(G) * out_tiles * in_tiles;
+    static constexpr int wanted_tasks = 16;
+    static constexpr int row_splits = n_tiles >= wanted_tasks ? 1 : smaller(divide_up(wanted_tasks, n_tiles), H_out);
+    static constexpr int blocks_at_once = 4;
+  };
+
+  template <class V, class F, class A>
+  static void parameter_tiles(Index tile, int row_begin, int row_end, Index block_begin, Index block_end, const F& f,
+                              const A& add) {
+    using P = ParameterTiles<V>;
+    const int ic = static_cast<int>(tile % P::in_tiles) * P::ins;
+    const int oc = static_cast<int>(tile / P::in_tiles % P::out_tiles) * P::outs;
+    const int g = static_cast<int>(tile / P::in_tiles / P::out_tiles);
+    constexpr int last_out = O % P::outs == 0 ? P::outs : O % P::outs, last_in = I % P::ins == 0 ? P::ins : I % P::ins;
+    const auto run = [&](auto outs, auto ins) {
+      parameter_tile<V, decltype(outs)::value, decltype(ins)::value>(g, g * O + oc, ic, row_begin, row_end, block_begin,
+                                                                     block_end, f, add);
+    };
+    const auto run_ins = [&](auto outs) {
+      if (ic + P::ins <= I)
+        run(outs, std::integral_constant<int, P::ins>{});
+      else
+        run(outs, std::integral_constant<int, last_in>{});
+    };
+    if (oc + P::outs <= O)
+      run_ins(std::integral_constant<int, P::outs>{});
+    else
+      run_ins(std::integral_constant<int, last_out>{});
+  }
+
+  template <class V, int Outs, int Ins, class F, class A>
+  static MGD_KERNEL void parameter_tile(int g, int oc, int ic, int row_begin, int row_end, Index block_begin,
+                                        Index block_end, const F& f, const A& add) {
+    using P = ParameterTiles<V>;
+    V rest[KH][KW / P::taps][Outs][Ins][P::taps];
+    for (auto& row : rest)
+      for (auto& group : row)
+        for (auto& a : group)
+          for (auto& b : a)
+            for (auto& c : b) c = V(0);
+    for (Index first = block_begin; first < block_end; first += P::blocks_at_once) {
+      const Index end = smaller(first + P::blocks_at_once, block_end);
+      for (int oy = row_begin; oy < row_end; ++oy) {
+        const Range ky_range = valid(oy * SY - PY, DY, KH, H_in);
+        for (int ky = ky_range.begin; ky < ky_range.end; ++ky)
+          for (int group = 0; group < KW / P::taps; ++group) {
+            auto& kept = rest[ky][group];
+            V acc[Outs][Ins][P::taps];
+            over_tile<Outs, Ins, P::taps>([&](auto o, auto i, auto t) __attribute__((always_inline)) {
+              acc[o][i][t] = kept[o][i][t];
+            });
+            const int iy = oy * SY - PY + ky * DY;
+            const auto place = [&](int ox, auto inner) __attribute__((always_inline)) {
+              for (Index block = first; block < end; ++block)
+                over_tile<Outs, Ins, P::taps>([&](auto o, auto i, auto t) __attribute__((always_inline)) {
+                  const int kx = group * P::taps + t, ix = ox * SX - PX + kx * DX;
+                  if (!decltype(inner)::value && (ix < 0 || ix >= W_in)) return;
+                  acc[o][i][t] = acc[o][i][t] + f(synapse(oc + o, ic + i, ky, kx), pre_index(g * I + ic + i, iy, ix),
+                                                  post_index(oc + o, oy, ox), block);
+                });
+            };
+            for (int ox = 0; ox < first_inner; ++ox) place(ox, std::false_type{});
+            for (int ox = first_inner; ox < end_inner; ++ox) place(ox, std::true_type{});
+            for (int ox = end_inner; ox < W_out; ++ox) place(ox, std::false_type{});
+            over_tile<Outs, Ins, P::taps>([&](auto o, auto i, auto t) __attribute__((always_inline)) {
+              kept[o][i][t] = acc[o][i][t];
+            });
+          }
+      }
+    }
+    for (int o = 0; o < Outs; ++o)
+      for (int i = 0; i < Ins; ++i)
+        for (int ky = 0; ky < KH; ++ky)
+          for (int kx = 0; kx < KW; ++kx)
+            add(synapse(oc + o, ic + i, ky, kx), rest[ky][kx / P::taps][o][i][kx % P::taps]);
+  }
+
+  template <int A, int B, int C, class F>
+  static MGD_INLINE void over_tile(const F& f) {
+    unroll<A>([&](auto a) __attribute__((always_inline)) {
+      unroll<B>([&](auto b) __attribute__((always_inline)) {
+        unroll<C>([&](auto c) __attribute__((always_inline)) { f(a, b, c); });
+      });
+    });
+  }
+};
+
+}  // namespace mgd

@@ -1,0 +1,203 @@
+// Philox in bulk: arrays of contiguous elements of one replica, and arrays [element][replica] with replicas innermost.
+//
+// Every helper writes exactly the numbers of the scalar functions in philox.hpp, and uses all words of a call. Elements
+// start at `first`, which must be a multiple of 128 (one call of bits), so that threads can share an array.
+#pragma once
+
+#include "philox.hpp"
+
+namespace mgd {
+
+constexpr Index elements_per_call_of_bits = 128;
+
+// out[0 .. n) = +1 or -1: bit 1 gives +1. Elements first ... first + n - 1 of one replica.
+template <class T>
+inline void fill_signs(T* out, Index n, std::uint64_t key, std::uint64_t count, std::uint32_t replica = 0,
+                       Index first = 0) {
+  constexpr int N = 8;  // calls at once
+  for (Index e = 0; e < n; e += elements_per_call_of_bits * N) {
+    const std::uint32_t c0 = static_cast<std::uint32_t>((first + e) / elements_per_call_of_bits);
+    const philox::Calls<N> calls([&](int i) { return c0 + static_cast<std::uint32_t>(i); },
+                                 [&](int) { return replica; }, [&](int) { return key; }, count);
+    for (int i = 0; i < N; ++i)
+      for (int j = 0; j < 4; ++j) {
+        const Index at = e + elements_per_call_of_bits * i + 32 * j;
+        const std::uint32_t word = calls.words[j][i];
+        if (at + 32 <= n)
+          for (int k = 0; k < 32; ++k) out[at + k] = (word >> k & 1u) ? T(1) : T(-1);
+        else
+          for (int k = 0; at + k < n; ++k) out[at + k] = (word >> k & 1u) ? T(1) : T(-1);
+      }
+  }
+}
+
+namespace philox {
+// Runs f(i, call words of calls c0 + i) for the calls that n elements need, `per_call` elements each.
+template <class F>
+MGD_INLINE void over_calls(Index n, int per_call, Index first, std::uint64_t key, std::uint64_t count,
+                           std::uint32_t replica, const F& f) {
+  constexpr int N = 16;
+  for (Index e = 0; e < n; e += static_cast<Index>(per_call) * N) {
+    const std::uint32_t c0 = static_cast<std::uint32_t>((first + e) / per_call);
+    const Calls<N> calls([&](int i) { return c0 + static_cast<std::uint32_t>(i); }, [&](int) { return replica; },
+                         [&](int) { return key; }, count);
+    f(e, calls);
+  }
+}
+// Eight normals from the words of eight calls.
+template <int N>
+MGD_INLINE void normals(const std::uint32_t* w0, const std::uint32_t* w1, double* out) {
+  using D = typename raw::VectorOf<double, 8>::type;
+  for (int i = 0; i < N; i += 8) {
+    raw::Unsigned<D> a{}, b{};
+    for (int k = 0; k < 8; ++k) {
+      a[k] = w0[i + k];
+      b[k] = w1[i + k];
+    }
+    const D y = to_normal<D>(a, b);
+    std::memcpy(out + i, &y, sizeof(D));
+  }
+}
+}  // namespace philox
+
+// out[0 .. n) = uniform in [0, 1): uniform32 for float, uniform64 for double.
+template <class T>
+inline void fill_uniform(T* out, Index n, std::uint64_t key, std::uint64_t count, std::uint32_t replica = 0,
+                         Index first = 0) {
+  constexpr bool narrow = sizeof(T) == 4;
+  constexpr int per_call = narrow ? 4 : 2;
+  philox::over_calls(n, per_call, first, key, count, replica, [&](Index e, const philox::Calls<16>& calls) {
+    T u[16 * per_call];
+    for (int j = 0; j < per_call; ++j)
+      for (int i = 0; i < 16; ++i) {
+        if constexpr (narrow)
+          u[i * per_call + j] = philox::to_uniform32(calls.words[j][i]);
+        else
+          u[i * per_call + j] = philox::to_uniform64(calls.words[2 * j][i], calls.words[2 * j + 1][i]);
+      }
+    const Index m = n - e < 16 * per_call ? n - e : 16 * per_call;
+    std::memcpy(out + e, u, static_cast<std::size_t>(m) * sizeof(T));
+  });
+}
+
+// out[0 .. n) = standard normal.
+template <class T>
+inline void fill_normal(T* out, Index n, std::uint64_t key, std::uint64_t count, std::uint32_t replica = 0,
+                        Index first = 0) {
+  philox::over_calls(n, 2, first, key, count, replica, [&](Index e, const philox::Calls<16>& calls) {
+    double even[16], odd[16];
+    philox::normals<16>(calls.words[0], calls.words[1], even);
+    philox::normals<16>(calls.words[2], calls.words[3], odd);
+    const Index m = n - e < 32 ? n - e : 32;
+    for (Index i = 0; i < m; ++i) out[e + i] = static_cast<T>(i % 2 ? odd[i / 2] : even[i / 2]);
+  });
+}
+
+// ---- replicas innermost: out[element*stride + r], lane r with its own key and replica number -----------------------
+
+namespace philox {
+// f(element, lane, words of both) for elements in [first, first + n), 16 lanes a time; `per_call` elements share a call.
+template <class F>
+MGD_INLINE void over_lanes(Index n, int per_call, Index first, Index lanes, const std::uint64_t* keys,
+                           const std::uint32_t* replicas, std::uint64_t count, const F& f) {
+  for (Index e = 0; e < n; e += per_call)
+    for (Index lane = 0; lane < lanes; lane += 16) {
+      const int m = lanes - lane < 16 ? static_cast<int>(lanes - lane) : 16;
+      const std::uint32_t c0 = static_cast<std::uint32_t>((first + e) / per_call);
+      const auto at = [&](int i) { return lane + (i < m ? i : 0); };
+      const Calls<16> calls([&](int) { return c0; }, [&](int i) { return replicas[at(i)]; },
+                            [&](int i) { return keys[at(i)]; }, count);
+      f(e, n - e < per_call ? static_cast<int>(n - e) : per_call, lane, m, calls);
+    }
+}
+template <class T>
+MGD_INLINE void put(T* out, const T* values, int m) {  // m <= 16 values, the usual 16 without a loop
+  if (m == 16)
+    std::memcpy(out, values, 16 * sizeof(T));
+  else
+    std::memcpy(out, values, static_cast<std::size_t>(m) * sizeof(T));
+}
+}  // namespace philox
+
+template <class T>
+inline void fill_signs_lanes(T* out, Index n, Index lanes, Index stride, const std::uint64_t* keys,
+                             const std::uint32_t* replicas, std::uint64_t count, Index first = 0) {
+  philox::over_lanes(n, 128, first, lanes, keys, replicas, count,
+                     [&](Index e, int elements, Index lane, int m, const philox::Calls<16>& calls) {
+                       for (int k = 0; k < elements; ++k) {
+                         T v[16];
+                         for (int i = 0; i < 16; ++i) v[i] = (calls.words[k / 32][i] >> (k % 32) & 1u) ? T(1) : T(-1);
+                         philox::put(out + (e + k) * stride + lane, v, m);
+                       }
+                     });
+}
+
+template <class T>
+inline void fill_uniform_lanes(T* out, Index n, Index lanes, Index stride, const std::uint64_t* keys,
+                               const std::uint32_t* replicas, std::uint64_t count, Index first = 0) {
+  constexpr bool narrow = sizeof(T) == 4;
+  philox::over_lanes(n, narrow ? 4 : 2, first, lanes, keys, replicas, count,
+                     [&](Index e, int elements, Index lane, int m, const philox::Calls<16>& calls) {
+                       for (int k = 0; k < elements; ++k) {
+                         T v[16];
+                         for (int i = 0; i < 16; ++i) {
+                           if constexpr (narrow)
+                             v[i] = philox::to_uniform32(calls.words[k][i]);
+                           else
+                             v[i] = philox::to_uniform64(calls.words[2 * k][i], calls.words[2 * k + 1][i]);
+                         }
+                         philox::put(out + (e + k) * stride + lane, v, m);
+                       }
+                     });
+}
+
+template <class T>
+inline void fill_normal_lanes(T* out, Index n, Index lanes, Index stride, const std::uint64_t* keys,
+                              const std::uint32_t* replicas, std::uint64_t count, Index first = 0) {
+  philox::over_lanes(n, 2, first, lanes, keys, replicas, count,
+                     [&](Index e, int elements, Index lane, int m, const philox::Calls<16>& calls) {
+                       for (int k = 0; k < elements; ++k) {
+                         double y[16];
+                         T v[16];
+                         philox::normals<16>(calls.words[2 * k], calls.words[2 * k + 1], y);
+                         for (int i = 0; i < 16; ++i) v[i] = static_cast<T>(y[i]);
+                         philox::put(out + (e + k) * stride + lane, v, m);
+                       }
+                     });
+}
+
+// ---- inside an equation: one element, W replicas -------------------------------------------------------------------
+
+// Lanes of uniforms, normals or signs of `element`; keys and replicas point at the block's first lane.
+template <class V>
+MGD_INLINE V lanes_uniform(const std::uint64_t* keys, const std::uint32_t* replicas, Index element, std::uint64_t count) {
+  V x(0);
+  for (int i = 0; i < V::width; ++i) {
+    if constexpr (sizeof(typename V::value_type) == 4)
+      x.set(i, uniform32(keys[i], element, replicas[i], count));
+    else
+      x.set(i, uniform64(keys[i], element, replicas[i], count));
+  }
+  return x;
+}
+template <class V>
+inline V lanes_normal(const std::uint64_t* keys, const std::uint32_t* replicas, Index element, std::uint64_t count) {
+  typename V::value_type v[2][V::width];
+  fill_normal_lanes(&v[0][0], 2, V::width, V::width, keys, replicas, count, element - element % 2);
+  return V::load(v[element % 2]);
+}
+template <class V>
+MGD_INLINE V lanes_sign(const std::uint64_t* keys, const std::uint32_t* replicas, Index element, std::uint64_t count) {
+  V x(0);
+  for (int i = 0; i < V::width; ++i) x.set(i, bit(keys[i], element, replicas[i], count) ? 1 : -1);
+  return x;
+}
+template <class V, class L>
+inline V lanes_poisson(const std::uint64_t* keys, const std::uint32_t* replicas, Index element, std::uint64_t count,
+                       L lam) {
+  V x(0);
+  for (int i = 0; i < V::width; ++i) x.set(i, poisson(keys[i], element, replicas[i], count, V(lam)[i]));
+  return x;
+}
+
+}  // namespace mgd

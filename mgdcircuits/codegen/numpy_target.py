@@ -1,0 +1,402 @@
+"""The numpy target: the readable oracle. It interprets a program, one kernel at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from types import CodeType
+
+import numpy as np
+
+from mgdcircuits import randomness
+from mgdcircuits.circuit.clocks import Clocks
+from mgdcircuits.circuit.program import (
+    Array,
+    Between,
+    Clear,
+    Copy,
+    Count,
+    Couple,
+    Elements,
+    Every,
+    Fold,
+    Index,
+    Into,
+    Kernel,
+    Literal,
+    MemberMean,
+    Node,
+    Parameter,
+    Position,
+    Precision,
+    Program,
+    Random,
+    Read,
+    Reduction,
+    Sample,
+    Scope,
+    Step,
+    Ticks,
+    Word,
+)
+from mgdcircuits.circuit.topology import Sparse, Topology
+from mgdcircuits.codegen.functions import NAMESPACE
+from mgdcircuits.codegen.rendering import numpy_expression
+from mgdcircuits.codegen.target import EVALUATION_COUNT, Data, Target
+from mgdcircuits.errors import BuildError
+from mgdcircuits.netlist.spec import Reduce, Sharing
+
+
+@lru_cache(maxsize=None)
+def _compiled(text: str) -> CodeType:
+    return compile(numpy_expression(text), text, "eval")
+
+
+def evaluate(text: str, values: Mapping[str, object]):
+    """The value of an expression in Brian2's syntax."""
+    with np.errstate(all="ignore"):
+        return eval(_compiled(text), NAMESPACE, values)  # noqa: S307, the text is a checked expression
+
+
+REDUCTIONS = {
+    "sum": lambda v: v.sum(0, keepdims=True),
+    "mean": lambda v: v.mean(0, keepdims=True),
+    "max": lambda v: v.max(0, keepdims=True),
+    "argmax": lambda v: v.argmax(0, keepdims=True),
+    "logsumexp": lambda v: v.max(0, keepdims=True) + np.log(np.exp(v - v.max(0, keepdims=True)).sum(0, keepdims=True)),
+}
+
+
+class NumpyTarget(Target):
+    """See `Target`. Arrays have the shape (elements, member, batch or 1)."""
+
+    def __init__(
+        self, program: Program, clocks: Clocks, seeds: Sequence[int], batch: int, dtype: np.dtype, threads: int
+    ) -> None:
+        super().__init__(program, clocks, seeds, batch, dtype, threads)
+        self._arrays: dict[str, np.ndarray] = {}
+        for a in program.arrays:
+            lanes = batch if a.sharing is Sharing.REPLICA else 1
+            self._arrays[a.name] = np.zeros((a.n, self.members, lanes), self.numpy_dtype(a))
+        self._keys: dict[str, np.ndarray] = {}
+        self.evaluation = 0
+        self.tick = 0
+        self._count_offset = 0
+
+    def array(self, name: str) -> np.ndarray:
+        return self._arrays[name]
+
+    def set_data(self, data: Data) -> None:
+        self.data = data
+
+    def run(self, phase: str, count: int = 1) -> None:
+        self._count_offset = 0 if phase == "iteration" else EVALUATION_COUNT
+        for _ in range(count):
+            self.evaluation = 0
+            self._nodes(self.program.phases()[phase])
+
+    # Control
+
+    def _nodes(self, nodes: Iterable[Node]) -> None:
+        for node in nodes:
+            match node:
+                case Step():
+                    self._step(node)
+                case Every(period, offset, body):
+                    if (self.iteration + offset) % int(self.parameters[period]) == 0:
+                        self._nodes(body)
+                case Ticks(n, body):
+                    for self.tick in range(n):
+                        self._nodes(body)
+                    self.tick = 0
+                case Between(first, last, body):
+                    if first <= self.tick < last:
+                        self._nodes(body)
+                case Clear(target):
+                    self._arrays[target][...] = 0
+                case Copy(source, target):
+                    self._arrays[target][...] = self._arrays[source]
+                case Count(counter="n_p"):
+                    self.iteration += 1
+                case Count(counter="evaluation"):
+                    self.evaluation += 1
+
+    def _step(self, step: Step) -> None:
+        kernel = step.kernel
+        run = {
+            Elements: self._elements,
+            Couple: self._couple,
+            Fold: self._fold,
+            Reduction: self._reduction,
+            MemberMean: self._member_mean,
+            Sample: self._sample,
+        }.get(type(kernel))
+        if run is None:
+            raise BuildError(f"{kernel.name}: the numpy target has no loop for {type(kernel).__name__}")
+        run(step, kernel)
+
+    # Operands
+
+    def _written(self, step: Step, array: Array) -> np.ndarray:
+        return self._arrays[step.rename.get(array.name, array.name)]
+
+    def _values(self, step: Step, kernel: Kernel, read, n: int, sharing: Sharing, double: bool = False) -> dict:
+        """Values of all operands; `read` maps an array and an index to what broadcasts in the kernel's loop."""
+        values: dict[str, object] = {}
+        for name, operand in kernel.operands.items():
+            match operand:
+                case Read(array, index, positions, amplitude):
+                    if amplitude and array.name not in step.active:
+                        values[name] = 0.0
+                        continue
+                    value = read(self._written(step, array), index, positions)
+                    if amplitude and step.factor != 1:
+                        value = step.factor * value
+                    if double:
+                        value = value.astype(np.float64)
+                    elif array.precision is Precision.DOUBLE:
+                        value = value.astype(self.dtype)
+                    values[name] = value
+                case Literal(value):
+                    values[name] = value
+                case Parameter(parameter):
+                    values[name] = self.parameters[parameter]
+                case Word(word):
+                    values[name] = self._word(word, step)
+                case Position(index, offset):
+                    values[name] = read(np.arange(n)[:, None, None] + offset, index, 1) if n else 0
+        for name, operand in kernel.operands.items():  # last: arguments of a draw may read the others
+            if isinstance(operand, Random):
+                values[name] = self._draw(operand, n, sharing, values, read)
+        return values
+
+    def _word(self, word: str, step: Step) -> float:
+        return {"n_p": self.iteration, "tick": self.tick, "pass_factor": step.factor}[word]
+
+    def _site_keys(self, site: str) -> np.ndarray:
+        if site not in self._keys:
+            self._keys[site] = np.array(self.keys(site), dtype=np.uint64)
+        return self._keys[site]
+
+    def count(self, scope: Scope) -> int:
+        """The count of a site's clock."""
+        ticks = self.clocks.ticks
+        match scope:
+            case Scope.INITIAL:
+                return 0
+            case Scope.PERIOD:
+                return self._count_offset + self.iteration * ticks + self.tick
+            case Scope.PASS:
+                evaluations = self.iteration * self.clocks.evaluations + self.evaluation
+                return self._count_offset + evaluations * ticks + self.tick
+        return self._count_offset + self.iteration
+
+    def _draw(self, operand: Random, n: int, sharing: Sharing, values, read):
+        lanes = self.batch if sharing is Sharing.REPLICA else 1
+        arguments = [evaluate(a, values) for a in operand.arguments]
+        drawn = draw(
+            operand.function, self._site_keys(operand.site), n, lanes, self.count(operand.scope), self.dtype, arguments
+        )
+        return read(drawn, operand.index, 1)
+
+    # Loops
+
+    def _elements(self, step: Step, kernel: Elements) -> None:
+        def read(array, index, positions):
+            return np.repeat(array, positions, axis=0) if index is Index.CHANNEL else array
+
+        double = kernel.precision is Precision.DOUBLE
+        values = self._values(step, kernel, read, kernel.n, kernel.sharing, double)
+        for statement in kernel.statements:
+            values[statement.target] = evaluate(statement.expression, values)
+        for name, array in kernel.writes.items():
+            self._written(step, array)[...] = values[name]
+
+    def _fold(self, step: Step, kernel: Fold) -> None:
+        def read(array, index, positions):
+            return np.repeat(array, positions, axis=0) if index is Index.CHANNEL else array
+
+        values = self._values(step, kernel, read, kernel.n, Sharing.REPLICA)
+        result = evaluate(kernel.statements[0].expression, values)
+        target = self._written(step, kernel.writes["target"])
+        result = np.broadcast_to(result, (kernel.n, self.members, self.batch))
+        result = result.reshape(-1, kernel.positions, self.members, self.batch).sum(1)
+        if target.shape[2] == 1:
+            result = result.mean(2, keepdims=True)
+        if kernel.add:
+            target += result
+        else:
+            target[...] = result
+
+    def _reduction(self, step: Step, kernel: Reduction) -> None:
+        values = self._values(step, kernel, lambda array, *_: array, kernel.n, Sharing.REPLICA, double=True)
+        value = evaluate(kernel.statements[0].expression, values)
+        value = np.broadcast_to(value, (kernel.n, *np.shape(value)[1:]))
+        self._written(step, kernel.writes["result"])[...] = REDUCTIONS[kernel.operation](value)
+
+    def _member_mean(self, step: Step, kernel: MemberMean) -> None:
+        (operand,) = kernel.operands.values()
+        value = self._written(step, operand.array).mean(2, keepdims=True)
+        self._written(step, kernel.writes["result"])[...] = value
+
+    def _couple(self, step: Step, kernel: Couple) -> None:
+        topology = kernel.topology
+        target = self._written(step, kernel.writes["target"])
+        if not kernel.add:
+            target[...] = -np.inf if kernel.reduce is Reduce.MAX else 0
+        view = _view_of(topology, kernel.into)
+        out = target.reshape(*view, *target.shape[1:])
+        winners = self._winners(step, kernel) if kernel.winner else None
+        for number, piece in enumerate(topology.pieces()):
+            value = self._piece(step, kernel, piece, kernel.statements[0].expression)
+            if winners is not None:
+                value = value * winners[number]
+            index = {Into.POST: piece.post, Into.PRE: piece.pre, Into.PARAMETER: piece.parameter}[kernel.into]
+            axes = {Into.POST: piece.reduce_axes, Into.PRE: piece.pre_axes, Into.PARAMETER: piece.parameter_axes}
+            self._collect(topology, kernel, out, index, value, axes[kernel.into], piece.shape(topology))
+
+    def _collect(self, topology: Topology, kernel: Couple, out, index, value, axes, shape) -> None:
+        value = np.broadcast_to(value, (*shape, self.members, self.batch))
+        if kernel.into is Into.PARAMETER and out.shape[-1] == 1:
+            value = value.mean(-1, keepdims=True)
+        maximum = kernel.reduce is Reduce.MAX
+        if isinstance(topology, Sparse):
+            (np.maximum if maximum else np.add).at(out, index, value)
+        elif maximum:
+            out[index] = np.maximum(out[index], value.max(axis=axes, keepdims=True) if axes else value)
+        else:
+            out[index] += value.sum(axis=axes, keepdims=True) if axes else value
+
+    def _piece(self, step: Step, kernel: Couple, piece, expression: str):
+        topology = kernel.topology
+
+        def read(array, index, positions):
+            if index in (Index.PRE_CHANNEL, Index.POST_CHANNEL):
+                array = np.repeat(array, positions, axis=0)
+            match index:
+                case Index.PRE | Index.PRE_CHANNEL:
+                    return array.reshape(*topology.pre_view, *array.shape[1:])[piece.pre]
+                case Index.POST | Index.POST_CHANNEL:
+                    return array.reshape(*topology.post_view, *array.shape[1:])[piece.post]
+                case Index.SYNAPSE:
+                    return array.reshape(*topology.parameter_view, *array.shape[1:])[piece.parameter]
+            return array[0]
+
+        n = topology.n_synapses
+        return evaluate(expression, self._values(step, kernel, read, n, Sharing.REPLICA))
+
+    def _winners(self, step: Step, kernel: Couple) -> list[np.ndarray]:
+        """For each piece: where its synapse is the first of the largest of its window."""
+        topology = kernel.topology
+        pieces = list(topology.pieces())
+        values = [np.asarray(self._piece(step, kernel, p, kernel.winner)) for p in pieces]
+        best = np.full((*topology.post_view, self.members, self.batch), -np.inf)
+        for piece, value in zip(pieces, values, strict=True):
+            best[piece.post] = np.maximum(best[piece.post], value)
+        taken = np.zeros(best.shape, bool)
+        found = []
+        for piece, value in zip(pieces, values, strict=True):
+            first = (value == best[piece.post]) & ~taken[piece.post]
+            taken[piece.post] |= first
+            found.append(first)
+        return found
+
+    # Samples
+
+    def _sample(self, step: Step, kernel: Sample) -> None:
+        if self.data is None:
+            return
+        chosen = self.sample_indices(kernel.sampling)
+        self.present(kernel, self.data.x[chosen] * self.dtype.type(self.data.scale), self.data.y[chosen])
+
+    def sample_indices(self, sampling: str) -> np.ndarray:
+        """Indices (member, batch) of the samples of the current iteration."""
+        count = self.iteration // int(self.parameters["period_x"])
+        keys = self._site_keys("sample")
+        return sample_indices(sampling, keys, self.batch, count, len(self.data.x))
+
+    def present(self, kernel: Sample, x: np.ndarray, y: np.ndarray) -> None:
+        """Set inputs and target from x (member, batch, *shape) and y (member, batch[, outputs])."""
+        units = np.moveaxis(np.asarray(x).reshape(self.members, self.batch, -1), 2, 0).astype(self.dtype)
+        for array, expression, operands in kernel.inputs:
+            self._arrays[array.name][...] = evaluate(expression, self._input_values(operands, units))
+        labels = np.asarray(y)
+        if labels.ndim == 2:
+            self._arrays[kernel.labels.name][...] = labels[None]
+        if kernel.target is None:
+            return
+        array, expression, operands = kernel.target
+        if expression.startswith("onehot("):
+            on, off = onehot_levels(expression)
+            hot = np.arange(array.n)[:, None, None] == labels[None].astype(int)
+            self._arrays[array.name][...] = np.where(hot, on, off)
+        else:
+            targets = np.moveaxis(labels.reshape(self.members, self.batch, -1), 2, 0)
+            if kernel.labels.name in self._arrays and targets.shape[0] == 1:
+                self._arrays[kernel.labels.name][...] = targets
+            self._arrays[array.name][...] = evaluate(expression, self._input_values(operands, targets))
+
+    def _input_values(self, operands, units) -> dict:
+        values: dict[str, object] = {}
+        for name, operand in operands.items():
+            match operand:
+                case Read():
+                    values[name] = units
+                case Literal(value):
+                    values[name] = value
+                case Parameter(parameter):
+                    values[name] = self.parameters[parameter]
+                case Word(word):
+                    values[name] = self._word(word, Step(Kernel("x", (), {}, {})))
+                case Position():
+                    values[name] = np.arange(units.shape[0])[:, None, None]
+                case Random():
+                    values[name] = self._draw(operand, units.shape[0], Sharing.REPLICA, values, lambda a, *_: a)
+        return values
+
+
+def _view_of(topology: Topology, into: Into) -> tuple[int, ...]:
+    return {
+        Into.POST: topology.post_view,
+        Into.PRE: topology.pre_view,
+        Into.PARAMETER: topology.parameter_view,
+    }[into]
+
+
+def onehot_levels(expression: str) -> tuple[float, float]:
+    """Levels (on, off) of ``onehot(y, on, off)``."""
+    arguments = [a.strip() for a in expression[len("onehot(") : -1].split(",")]
+    on, off = (*arguments[1:], *("1", "0")[len(arguments) - 1 :])
+    return float(on.split("=")[-1]), float(off.split("=")[-1])
+
+
+def sample_indices(sampling: str, keys: np.ndarray, batch: int, count: int, n: int) -> np.ndarray:
+    """Indices (member, batch) of the samples of presentation `count`: a function of key and count."""
+    lanes = np.arange(batch)
+    if sampling == "random":
+        return np.stack([randomness.integer(int(k), lanes, 0, count, n) for k in keys])
+    place = count * batch + lanes
+    epoch, index = place // n, place % n
+    if sampling == "sequential":
+        return np.broadcast_to(index, (len(keys), batch))
+    return np.stack([randomness.permutation(int(k), index, n, epoch) for k in keys])
+
+
+def draw(function: str, keys: np.ndarray, n: int, lanes: int, count: int, dtype, arguments=()) -> np.ndarray:
+    """Keyed draws of shape (n, member, lanes)."""
+    elements = np.arange(n)[:, None]
+    replicas = np.arange(lanes)[None, :]
+    made = []
+    for member, key in enumerate(keys):
+        key = int(key)
+        if function == "rand":
+            uniform = randomness.uniform32 if dtype == np.float32 else randomness.uniform64
+            made.append(uniform(key, elements, replicas, count))
+        elif function == "randn":
+            made.append(randomness.normal(key, elements, replicas, count))
+        elif function == "bit":
+            made.append(randomness.bit(key, elements, replicas, count))
+        else:
+            rate = np.broadcast_to(arguments[0], (n, len(keys), lanes))[:, member]
+            made.append(randomness.poisson(key, elements, replicas, count, rate))
+    return np.stack(made, axis=1).astype(dtype)

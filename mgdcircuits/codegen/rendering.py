@@ -1,0 +1,46 @@
+"""Rendering of expressions and statements: Brian2's renderers, with our names for functions."""
+
+from __future__ import annotations
+
+import ast
+import threading
+
+from brian2.codegen.generators.cpp_generator import CPPNodeRenderer
+from brian2.parsing.rendering import NumpyNodeRenderer
+
+CPP_NAMES = {"int": "int_"}
+_lock = threading.Lock()
+
+
+class _Numpy(NumpyNodeRenderer):
+    def render_func(self, node):
+        return {"int": "int_", "min": "minimum", "max": "maximum"}.get(node.id, node.id)
+
+
+class _Cpp(CPPNodeRenderer):
+    def render_func(self, node):
+        return CPP_NAMES.get(node.id, node.id)
+
+    def render_Constant(self, node):  # noqa: N802, Brian2's naming
+        if isinstance(node.value, float):
+            return repr(node.value) if node.value not in (float("inf"), float("-inf")) else "INFINITY"
+        return super().render_Constant(node)
+
+
+def numpy_expression(text: str) -> str:
+    """An expression as Python code for numpy arrays."""
+    with _lock:
+        return _Numpy(auto_vectorise=set()).render_expr(text)
+
+
+def cpp_expression(text: str) -> str:
+    """An expression as C++."""
+    with _lock:
+        return _Cpp(auto_vectorise=set()).render_expr(text)
+
+
+def names(text: str) -> set[str]:
+    """Variables of an expression (functions left out)."""
+    tree = ast.parse(text.strip(), mode="eval")
+    functions = {id(n.func) for n in ast.walk(tree) if isinstance(n, ast.Call)}
+    return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and id(n) not in functions}

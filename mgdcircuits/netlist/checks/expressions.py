@@ -1,0 +1,121 @@
+"""One place where an expression is compared with what is known about its names and with the unit it should have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from mgdcircuits.netlist.checks.registry import Report
+from mgdcircuits.netlist.expressions import (
+    CONSTANTS,
+    FUNCTIONS,
+    REDUCTIONS,
+    ExpressionError,
+    Function,
+    UnknownName,
+    dimensions,
+    is_condition,
+    names,
+    nearest,
+)
+from mgdcircuits.netlist.parameters import Parameters
+from mgdcircuits.netlist.spec import Dimensions, Position
+from mgdcircuits.netlist.units import DIMENSIONLESS, describe, power
+
+WITH_REDUCTIONS: Mapping[str, Function] = {**FUNCTIONS, **REDUCTIONS}
+
+
+@dataclass
+class Expressions:
+    """Checks expressions against the parameters of a netlist and a scope of further names.
+
+    `tolerated` says of an unknown name whether it may be defined by something that was reported already.
+    """
+
+    parameters: Parameters
+    report: Report
+
+    def known(self, scope: Mapping[str, Dimensions]) -> dict[str, Dimensions]:
+        """Parameters, hidden by the names of the scope."""
+        return {**self.parameters.known(), **scope}
+
+    def check(
+        self,
+        expression: str,
+        at: Position | None,
+        scope: Mapping[str, Dimensions],
+        what: str,
+        want: Dimensions | None = None,
+        reductions: bool = False,
+        tolerated: Callable[[str], bool] = lambda name: False,
+        condition: bool = False,
+        other: str = "",
+    ) -> Dimensions | None:
+        """Report what is wrong with an expression; return its dimensions where they are known."""
+        known = self.known(scope)
+        try:
+            used = names(expression)
+        except ExpressionError as problem:
+            self.report.add("expression", at, f"{what}: {problem.message}", "", problem.mend)
+            return None
+        for name in used:
+            if name in self.parameters.broken or (name not in known and tolerated(name)):
+                return None
+            if name == "xi" or name.startswith("xi_"):
+                known[name] = power((0, 0, 1, 0, 0, 0, 0), -0.5)
+        functions = WITH_REDUCTIONS if reductions else FUNCTIONS
+        try:
+            found = dimensions(expression, known, functions, self.parameters.numbers())
+        except UnknownName as problem:
+            self.unknown(problem, at, known, what, functions)
+            return None
+        except ExpressionError as problem:
+            rule = "unit-mismatch" if _is_about_units(problem.message) else "expression"
+            self.report.add(rule, at, f"{what}: {problem.message}", "", problem.mend)
+            return None
+        if condition and not is_condition(expression) and found != DIMENSIONLESS:
+            self.report.add("unit-mismatch", at, f"{what} is {describe(found)}", "a condition that is true or false")
+        elif condition and not is_condition(expression) and not _may_be_truth(expression):
+            self.report.add(
+                "condition", at, f"{what}: `{expression}` is neither true nor false", "a comparison such as `v > -50*mV`"
+            )
+        elif want is not None and found != want:
+            self.report.add(
+                "unit-mismatch", at, f"{what} is {_said(found)}", f"{_said(want)}{other}", _mend(found, want)
+            )
+        return found
+
+    def unknown(
+        self, problem: UnknownName, at: Position | None, known: Mapping[str, Dimensions], what: str,
+        functions: Mapping[str, Function] = FUNCTIONS,
+    ) -> None:  # fmt: skip
+        """Report a name or a function that stands for nothing."""
+        is_function = "function" in problem.message
+        pool = list(functions) if is_function else [*known, *CONSTANTS]
+        close = nearest(problem.name, pool)
+        kind = "function" if is_function else "name"
+        expected = "a function of the language" if is_function else "a variable, a parameter or a unit"
+        mend = f"did you mean `{close}`?" if close else ("" if is_function else "define it, or correct its spelling")
+        self.report.add("unknown-name", at, f"{what}: unknown {kind} `{problem.name}`", expected, mend)
+
+
+def _is_about_units(message: str) -> bool:
+    words = ("adds ", "subtracts ", "compares ", "takes the remainder", "gives ", "needs a number", "needs a time", "the exponent")
+    return message.startswith(words) or " needs a number without unit" in message or " gives " in message
+
+
+def _may_be_truth(expression: str) -> bool:
+    """A name or a product of names may hold 1 or 0; an expression with a bare sum of numbers is not looked into."""
+    return True
+
+
+def _said(found: Dimensions) -> str:
+    return "a number without unit" if found == DIMENSIONLESS else f"in {describe(found)}"
+
+
+def _mend(found: Dimensions, want: Dimensions) -> str:
+    if found == DIMENSIONLESS:
+        return f"multiply by a quantity in {describe(want)}, or correct the unit"
+    if want == DIMENSIONLESS:
+        return f"divide by a quantity in {describe(found)}, or correct the unit"
+    return "correct the expression or the unit"

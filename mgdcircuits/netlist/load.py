@@ -1,0 +1,139 @@
+"""The whole way from text to a description. Each stage takes a value and returns a value; the report collects problems."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from mgdcircuits.netlist.checks.expressions import Expressions
+from mgdcircuits.netlist.checks.registry import RULES, Report
+from mgdcircuits.netlist.document import Document, LearningDoc, read_document
+from mgdcircuits.netlist.expand import Draft, expand
+from mgdcircuits.netlist.expressions import ExpressionError, evaluate
+from mgdcircuits.netlist.kinds import Kinds
+from mgdcircuits.netlist.learning import Learning, evaluations
+from mgdcircuits.netlist.parameters import Parameters
+from mgdcircuits.netlist.source import read
+from mgdcircuits.netlist.spec import CircuitSpec, LearningSpec, TrialSpec
+from mgdcircuits.netlist.tasks import Measured, hardware_spec, measured, set_variables, task_spec, trial_spec
+from mgdcircuits.netlist.variables import Objects, build
+
+
+@dataclass
+class Circuit:
+    """What the checks look at: the specification, and how it came about."""
+
+    spec: CircuitSpec
+    document: Document
+    draft: Draft
+    objects: Objects
+    measured: Measured
+    parameters: Parameters
+    expressions: Expressions
+
+
+def load(path_or_text: str | Path, overrides: Mapping[str, Any] | None = None) -> CircuitSpec:
+    """Read a netlist.
+
+    Parameters
+    ----------
+    path_or_text
+        The path of a YAML file, or the text of a netlist.
+    overrides
+        Values of parameters and clocks: numbers, or expressions as text (``"10*kohm"``).
+
+    Returns
+    -------
+    CircuitSpec
+        The description, checked.
+
+    Raises
+    ------
+    NetlistError
+        With all problems that were found; its `rules` names the rule that each breaks.
+    """
+    return load_circuit(path_or_text, overrides).spec
+
+
+def load_circuit(path_or_text: str | Path, overrides: Mapping[str, Any] | None = None) -> Circuit:
+    """As `load`, with the intermediate results that `show` and the checks use."""
+    report = Report()
+    tree, text, file = read(path_or_text, report)  # text -> Map of Map, List and Text
+    document = read_document(tree, report)  # Map -> Document
+    if document is None:
+        raise report.error()
+    malformed = len(report)
+    parameters = Parameters(document.parameters, document.clocks, document.at, report)
+    parameters.override(overrides or {})
+    kinds = Kinds(document.kinds, report)  # KindDoc -> Template
+    draft = expand(document, kinds, parameters, report)  # Document -> Draft: names and shapes
+    inputs = set_variables(document, draft, report)
+    objects = build(draft, inputs, parameters, report)  # Draft -> PopulationSpec, CouplingSpec
+    expressions = Expressions(parameters, report)
+    columns = tuple(map(str, document.task.columns or ())) if document.task is not None else ()
+    result = measured(document, objects, expressions, columns)
+    trial = trial_spec(document, objects, result, expressions, columns)
+    learning = Learning(objects, result, trial, expressions, columns)
+    systems = tuple(
+        system
+        for name, doc in document.learning.items()
+        if isinstance(doc, LearningDoc) and (system := learning.system(str(name), doc)) is not None
+    )
+    _tell_iteration(parameters, systems, trial)
+    spec = CircuitSpec(
+        name=str(document.circuit),
+        parameters=MappingProxyType({**parameters.numbers(), **parameters.symbolic()}),
+        parameter_dimensions=MappingProxyType({n: d for n in parameters.texts if (d := parameters.dimensions(n)) is not None}),
+        clocks=MappingProxyType({name: str(parameters.texts[name]) for name in parameters.clock_names}),
+        populations=tuple(objects.populations.values()),
+        couplings=tuple(objects.couplings.values()),
+        task=task_spec(document, objects, result, expressions, columns),
+        cost=result.cost,
+        trial=trial,
+        learning=systems,
+        hardware=hardware_spec(document, objects, expressions),
+        record=_record(document, objects, result, systems, expressions),
+        text=text,
+        file=file,
+        overrides=MappingProxyType(dict(overrides or {})),
+        measure=result.measures,
+    )
+    circuit = Circuit(spec, document, draft, objects, result, parameters, expressions)
+    _check(circuit, report, malformed)
+    report.stop_if_any()
+    return circuit
+
+
+def _check(circuit: Circuit, report: Report, malformed: int) -> None:
+    """Run every rule that looks at the whole circuit."""
+    import mgdcircuits.netlist.checks.all  # noqa: F401  (registers the rules)
+
+    for rule in list(RULES.values()):
+        if rule.check is not None:
+            rule.check(circuit, report)
+
+
+def _tell_iteration(parameters: Parameters, systems: tuple[LearningSpec, ...], trial: TrialSpec | None) -> None:
+    """Compute the duration of an iteration, which clocks may name."""
+    constants = parameters.constants()
+    held = constants.get("tau_p")
+    seconds = held.value if held is not None else 1.0
+    if trial is not None:
+        try:
+            seconds = sum(evaluate(phase.duration, constants).value for phase in trial.phases) or seconds
+        except ExpressionError:
+            pass
+    parameters.set_iteration(seconds * evaluations(systems))
+    parameters.resolve_again()
+    parameters.resolve_all()
+
+
+def _record(
+    document: Document, objects: Objects, result: Measured, systems: tuple[LearningSpec, ...], expressions: Expressions
+) -> tuple[Any, ...]:
+    from mgdcircuits.netlist.records import records
+
+    return records(document, objects, result, systems, expressions)

@@ -1,0 +1,402 @@
+"""What a run leaves on disk: one documented dataset, written while the run goes on.
+
+The schema is `SCHEMA` below, one declaration a variable; docs/dataset.md explains it. A row is on disk before the next
+one is computed, so that a run that was stopped, killed or ran out of disk leaves a file with all rows up to then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import Enum
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mgdcircuits.errors import RecordError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from mgdcircuits.netlist.spec import CircuitSpec
+
+ROW, MEMBER, GROUP = "iteration", "member", "parameter"
+SCHEMA_VERSION = 1
+RUNNING = "running"
+
+
+class Intent(Enum):
+    """What a variable of a run is for."""
+
+    COORDINATE = "coordinate"
+    RESULT = "result"
+    GRADIENT = "gradient"  # only if the run was asked to compare with the exact gradient
+    RECORDED = "recorded"  # an entry of `record:`
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """One variable of a run. Where a run has several members, `member` comes after the row dimension."""
+
+    name: str
+    dims: tuple[str, ...]
+    long_name: str
+    units: str = "1"
+    intent: Intent = Intent.RESULT
+    dtype: str = "f8"
+    per_member: bool = True
+
+    def with_members(self, members: int) -> Declaration:
+        """The declaration of a run with that many members."""
+        if members == 1 or not self.per_member:
+            return self
+        return replace(self, dims=(self.dims[0], MEMBER, *self.dims[1:]))
+
+
+def _coordinate(name: str, dims: tuple[str, ...], long_name: str, units: str = "1", dtype: str = "f8") -> Declaration:
+    return Declaration(name, dims, long_name, units, Intent.COORDINATE, dtype, per_member=False)
+
+
+SCHEMA: tuple[Declaration, ...] = (
+    _coordinate("iteration", (ROW,), "iterations done", dtype="i8"),
+    _coordinate("evaluations", (ROW,), "evaluations of one sample on the hardware, of one member", dtype="i8"),
+    _coordinate("hardware_seconds", (ROW,), "simulated time on the hardware, of one member", "s"),
+    _coordinate("wall_seconds", (ROW,), "time since the run was started on this machine", "s"),
+    _coordinate("member", (MEMBER,), "member: an independent experiment", dtype="i8"),
+    _coordinate("seed", (MEMBER,), "seed of the member", dtype="i8"),
+    _coordinate("parameter", (GROUP,), "group of plastic parameters, by its qualified name", dtype="str"),
+    _coordinate("parameter_size", (GROUP,), "number of parameters in the group, of one member", dtype="i8"),
+    Declaration("cost", (ROW,), "cost of the training samples shown since the previous row, mean"),
+    Declaration("reward", (ROW,), "reward since the previous row, mean: minus the cost"),
+    Declaration("cost_test", (ROW,), "cost of the whole test set, mean"),
+    Declaration("accuracy_test", (ROW,), "fraction of the test set that is answered right"),
+    Declaration("accuracy_train", (ROW,), "fraction of (at most 2000) training samples that is answered right"),
+    Declaration("writes_mean", (ROW, GROUP), "writes so far of a device of the group, mean"),
+    Declaration("writes_max", (ROW, GROUP), "writes so far of the most written device of the group", dtype="i8"),
+    Declaration(
+        "cosine",
+        (ROW,),
+        "cosine of the angle between the accumulated estimate and the exact gradient, whole network",
+        intent=Intent.GRADIENT,
+    ),
+    Declaration(
+        "norm_ratio",
+        (ROW,),
+        "norm of the accumulated estimate over the norm of the exact gradient, whole network",
+        intent=Intent.GRADIENT,
+    ),
+    Declaration(
+        "group_cosine",
+        (ROW, GROUP),
+        "cosine of the angle between estimate and exact gradient, within the group",
+        intent=Intent.GRADIENT,
+    ),
+    Declaration(
+        "group_norm_ratio",
+        (ROW, GROUP),
+        "norm of the estimate over the norm of the exact gradient, within the group",
+        intent=Intent.GRADIENT,
+    ),
+)
+DECLARED: Mapping[str, Declaration] = {d.name: d for d in SCHEMA}
+
+
+def run_attributes(spec: CircuitSpec, **further: Any) -> dict[str, Any]:
+    """Global attributes of a run: where it comes from, and with what it was computed. No host or user names.
+
+    Parameters
+    ----------
+    spec
+        The circuit that runs; its text, parameters and overrides are kept.
+    **further
+        What else is known of the run (seeds, batch, ...); what netCDF has no type for becomes JSON.
+    """
+    attributes = {
+        "Conventions": "CF-1.11",
+        "title": f"mgdcircuits run of {spec.name}",
+        "schema": SCHEMA_VERSION,
+        "circuit": spec.name,
+        "netlist_file": Path(spec.file).name,
+        "netlist": spec.text,
+        "netlist_sha256": hashlib.sha256(spec.text.encode()).hexdigest(),
+        "parameters": dict(spec.parameters),
+        "overrides": dict(spec.overrides),
+        "clocks": dict(spec.clocks),
+        "versions": _versions(),
+        "machine": _machine(),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv and sys.argv[0] else "python",
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "state": RUNNING,
+    }
+    return {name: _attribute(value) for name, value in (attributes | further).items()}
+
+
+def _attribute(value: Any) -> Any:
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, int | float):
+        return value
+    if isinstance(value, list | tuple) and value and all(isinstance(v, int) for v in value):
+        return np.array(value, np.int64)
+    return json.dumps(value, default=str)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("mgdcircuits", "brian2", "numpy", "sympy", "xarray", "netCDF4"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _machine() -> dict[str, Any]:
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
+    except OSError:
+        pass
+    return {"cores": os.cpu_count(), "cpu": model, "system": platform.system()}
+
+
+class RunWriter:
+    """Writes a run row by row.
+
+    Parameters
+    ----------
+    path
+        The file to make.
+    declarations
+        The variables; those with the same first dimension are written together by `row` or `extend`.
+    sizes
+        Lengths of the fixed dimensions; every other dimension is unlimited.
+    constants
+        Values of the variables that have no row dimension.
+    attributes
+        Global attributes, see `run_attributes`.
+    overwrite
+        Whether a file that exists may be replaced.
+
+    Raises
+    ------
+    RecordError
+        A folder that does not exist or is not writable, a file that exists, a full disk.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        declarations: Iterable[Declaration],
+        sizes: Mapping[str, int],
+        constants: Mapping[str, Any],
+        attributes: Mapping[str, Any],
+        overwrite: bool = False,
+    ) -> None:
+        import netCDF4
+
+        self.path = Path(path)
+        self._rows: dict[str, int] = {}
+        self._declarations = {d.name: d for d in declarations}
+        if self.path.exists() and not overwrite:
+            raise RecordError(f"{self.path} exists; expected a new file; choose another name or say --force (overwrite=True)")
+        if not self.path.parent.is_dir():
+            raise RecordError(f"{self.path}: the folder {self.path.parent} does not exist; make it first")
+        try:
+            if self.path.is_file():
+                # A new file in its place, so that a reader of the old one is not disturbed.
+                self.path.unlink()
+            self._file = netCDF4.Dataset(str(self.path), "w", format="NETCDF4")
+        except (OSError, RuntimeError) as error:
+            raise RecordError(f"{self.path} cannot be written: {_reason(error)}") from error
+        try:
+            self._define(sizes, constants, attributes)
+            self._file.sync()
+        except (OSError, RuntimeError) as error:
+            self._abandon()
+            raise RecordError(f"{self.path} cannot be written: {_reason(error)}") from error
+
+    def _define(self, sizes: Mapping[str, int], constants: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
+        for name, value in attributes.items():
+            # Variable-length text has no limit of 64 KiB, which a fixed-length attribute of HDF5 has.
+            (self._file.setncattr_string if isinstance(value, str) else self._file.setncattr)(name, value)
+        for d in self._declarations.values():
+            for dim in d.dims:
+                if dim not in self._file.dimensions:
+                    self._file.createDimension(dim, sizes.get(dim))
+                    if dim not in sizes:
+                        self._rows[dim] = 0
+            kind = str if d.dtype == "str" else d.dtype
+            options: dict[str, Any] = {}
+            if d.dims and d.dims[0] not in sizes:
+                width = int(np.prod([sizes[dim] for dim in d.dims[1:]], dtype=np.int64))
+                options["chunksizes"] = (max(1, min(256, 8192 // max(1, width))), *(sizes[dim] for dim in d.dims[1:]))
+            if kind == "f8" or kind == "f4":
+                options["fill_value"] = np.nan
+            variable = self._file.createVariable(d.name, kind, d.dims, **options)
+            variable.long_name = d.long_name
+            variable.intent = d.intent.value
+            if d.dtype != "str":
+                variable.units = d.units
+            coordinates = [c for c in COORDINATES_OF.get(d.dims[:1], ()) if c in self._declarations]
+            if d.intent is not Intent.COORDINATE and coordinates:
+                variable.coordinates = " ".join(coordinates)
+        for name, value in constants.items():
+            variable = self._file.variables[name]
+            variable[...] = np.array(value, dtype=object) if variable.dtype is str else np.asarray(value)
+
+    def row(self, values: Mapping[str, Any], dimension: str = ROW) -> None:
+        """Append one row and put it on disk.
+
+        Raises
+        ------
+        RecordError
+            The disk is full. The rows written before stay readable.
+        """
+        self._append(dimension, {name: np.asarray(value)[None] for name, value in values.items()}, 1)
+
+    def extend(self, values: Mapping[str, np.ndarray], dimension: str) -> None:
+        """Append any number of rows of another unlimited dimension; they are on disk with the next `row`."""
+        count = len(next(iter(values.values())))
+        if count:
+            self._append(dimension, values, count, flush=False)
+
+    def _append(self, dimension: str, values: Mapping[str, Any], count: int, flush: bool = True) -> None:
+        self._check_space(sum(np.asarray(v).nbytes for v in values.values()))
+        first = self._rows[dimension]
+        try:
+            # The dimension's own coordinate last: a row without it was not finished.
+            for name in sorted(values, key=lambda n: n == dimension):
+                self._file.variables[name][first : first + count] = values[name]
+            self._rows[dimension] += count
+            if flush:
+                self._file.sync()
+        except (OSError, RuntimeError) as error:
+            self._abandon()
+            raise RecordError(self._lost(_reason(error))) from error
+
+    def _check_space(self, needed: int) -> None:
+        """Refuse a row that does not fit before HDF5 begins to write it: half a row could damage the file.
+
+        The margin is what a row may allocate: a new chunk for every variable, and index nodes.
+        """
+        margin = needed + 65536 * (1 + len(self._declarations))
+        room = _room(self.path)
+        if room is not None and room < margin:
+            raise RecordError(self._lost(f"{room} bytes are free where it lies, and the next row may need {margin}"))
+
+    def _lost(self, reason: str) -> str:
+        rows = self._rows.get(ROW, 0)
+        return (
+            f"{self.path} cannot be written any further: {reason}; the {rows} rows written before are kept and readable; "
+            "make room and start again, or write elsewhere with -o"
+        )
+
+    def close(self, state: str) -> None:
+        """Close the file and note how the run ended."""
+        if not self._file.isopen():
+            return
+        try:
+            if _room(self.path) is None or _room(self.path) > 65536:
+                self._file.setncattr_string("state", state)
+            self._file.close()
+        except (OSError, RuntimeError) as error:
+            raise RecordError(self._lost(_reason(error))) from error
+
+    def _abandon(self) -> None:
+        try:
+            self._file.close()
+        except (OSError, RuntimeError):
+            pass
+
+
+# Coordinates that are no dimension's own: xarray finds them through the CF attribute `coordinates`.
+COORDINATES_OF: Mapping[tuple[str, ...], Sequence[str]] = {
+    (ROW,): ("evaluations", "hardware_seconds", "wall_seconds", "seed", "parameter_size"),
+}
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _room(path: Path) -> int | None:
+    """Bytes that a file may still grow by: what the file system and the process' own limit leave."""
+    try:
+        import resource
+
+        state = os.statvfs(path.parent)
+        free = state.f_bavail * state.f_frsize
+        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if limit != resource.RLIM_INFINITY:
+            free = min(free, limit - path.stat().st_size)
+        return free
+    except (OSError, ImportError, AttributeError):
+        return None
+
+
+def open_run(path: str | Path, *, lazy: bool = False) -> xr.Dataset:
+    """A run from its file, and nothing but its file.
+
+    Parameters
+    ----------
+    path
+        A file that `train` wrote, finished or not.
+    lazy
+        Leave large recorded arrays on disk until they are used; the file then stays open.
+
+    Returns
+    -------
+    xarray.Dataset
+        See docs/dataset.md. ``ds.attrs["state"]`` is "running" where the run was killed (or is still going on).
+
+    Raises
+    ------
+    RecordError
+        No such file, a damaged file, or one that mgdcircuits did not write.
+    """
+    import xarray as xr
+
+    path = Path(path)
+    if not path.exists():
+        raise RecordError(f"{path} does not exist; expected a file that `mgdcircuits train -o` wrote")
+    os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")  # a run that is still going on may be looked at
+    try:
+        dataset = xr.open_dataset(path, engine="netcdf4", mask_and_scale=True)
+    except Exception as error:  # whatever a backend says about a file that is none
+        raise RecordError(f"{path} is no run of mgdcircuits, or it is damaged: {_reason(error)}") from error
+    if "schema" not in dataset.attrs or "netlist_sha256" not in dataset.attrs:
+        dataset.close()
+        raise RecordError(f"{path} was not written by mgdcircuits: it lacks the attributes schema and netlist_sha256")
+    try:
+        whole = _whole_rows(dataset)
+        if not lazy:
+            whole = whole.load()
+            dataset.close()
+    except Exception as error:
+        dataset.close()
+        raise RecordError(f"{path} is damaged: {_reason(error)}") from error
+    return whole
+
+
+def _whole_rows(dataset: xr.Dataset) -> xr.Dataset:
+    """Without rows that a kill cut off: their dimension's own coordinate is missing."""
+    for dim in [d for d in dataset.dims if d in dataset.variables and str(d).endswith(ROW)]:
+        values = np.asarray(dataset[dim].values, dtype=np.float64)
+        good = int(np.argmin(np.append(np.isfinite(values) & (values >= 0), False)))
+        if good < len(values):
+            dataset = dataset.isel({dim: slice(0, good)})
+        dataset = dataset.assign_coords({dim: dataset[dim].astype(np.int64).assign_attrs(dataset[dim].attrs)})
+    return dataset

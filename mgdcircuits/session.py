@@ -1,0 +1,477 @@
+"""A live circuit: step it, read and write its state, evaluate it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from mgdcircuits.circuit import builder
+from mgdcircuits.circuit.circuit import Circuit
+from mgdcircuits.circuit.operands import Resolver
+from mgdcircuits.circuit.program import Literal, Parameter, Position, Random, Read, Sample, Scope, steps
+from mgdcircuits.codegen.numpy_target import NumpyTarget, draw, evaluate
+from mgdcircuits.codegen.target import Data, Target
+from mgdcircuits.datasets import Dataset, as_dataset
+from mgdcircuits.errors import RunError
+from mgdcircuits.netlist.spec import Role, Sharing
+
+TARGETS = ("cpp", "numpy")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation on given data found: arrays over samples, with a leading member axis where members > 1."""
+
+    cost: np.ndarray
+    accuracy: np.ndarray | None
+    outputs: np.ndarray
+
+
+class Session:
+    """A compiled circuit that is alive.
+
+    Parameters
+    ----------
+    circuit
+        From `mgdcircuits.load`.
+    batch
+        Samples shown side by side; they share the plastic parameters. Default: the netlist's.
+    members
+        Independent experiments side by side, each with parameters of its own; member m has the seed ``seed + m``.
+    seed
+        Of all keyed draws. A number, or one for each member.
+    target
+        ``"cpp"`` or ``"numpy"``, the readable oracle.
+    dtype
+        ``"float32"`` or ``"float64"``; costs are always float64.
+    threads
+        Of the C++ target; the results do not depend on it.
+    data
+        What `step` draws its samples from: a `Dataset`, a name, or arrays (x, y).
+
+    Raises
+    ------
+    BuildError
+        The circuit cannot run on this target; no C++ compiler.
+    """
+
+    def __init__(
+        self,
+        circuit: Circuit,
+        *,
+        batch: int | None = None,
+        members: int = 1,
+        seed: int | Sequence[int] = 0,
+        target: str = "cpp",
+        dtype: str = "float32",
+        threads: int = 1,
+        data: Any = None,
+    ) -> None:
+        if target not in TARGETS:
+            raise RunError(f"target {target!r} is unknown; expected one of {', '.join(TARGETS)}")
+        task = circuit.spec.task
+        self.circuit = circuit
+        self.batch = batch or (task.batch if task else 1)
+        seeds = list(seed) if isinstance(seed, Sequence) else [seed + m for m in range(members)]
+        if len(seeds) != members and isinstance(seed, Sequence) and members != 1:
+            raise RunError(f"{len(seeds)} seeds for {members} members")
+        self.members = len(seeds)
+        self.seeds = seeds
+        self.target_name = target
+        self.program, self.clocks = builder.build(circuit)
+        made = _target(target)
+        self.target: Target = made(self.program, self.clocks, seeds, self.batch, np.dtype(dtype), threads)
+        self.pinned = False
+        self._initialise()
+        if data is not None:
+            self.set_data(data)
+
+    def _initialise(self) -> None:
+        """Initial values of all variables, by keyed draws in numpy for both targets."""
+        for name, (owner, variable, array) in self.circuit.variables.items():
+            if variable.initial is None:
+                continue
+            fans = {"N": array.n}
+            if hasattr(owner, "topology"):
+                fans |= {"fan_in": owner.topology.fan_in, "fan_out": owner.topology.fan_out}
+            values = self._initial_values(name, variable.initial, fans, array)
+            self.target.array(array.name)[...] = values
+
+    def _initial_values(self, name: str, text: str, fans: Mapping[str, float], array) -> np.ndarray:
+        lookups = [{"i": Position()}.get]
+        constants = {**self.program.constants, **fans}
+        resolver = Resolver(self.circuit.spec.parameters, constants, lookups, f"{name}/initial", Scope.INITIAL)
+        expression = resolver.expression(text)
+        lanes = self.batch if array.sharing is Sharing.REPLICA else 1
+        values: dict[str, object] = {}
+        for key, operand in resolver.operands.items():
+            match operand:
+                case Literal(value):
+                    values[key] = value
+                case Parameter(parameter):
+                    values[key] = self.target.parameters[parameter]
+                case Position():
+                    values[key] = np.arange(array.n)[:, None, None]
+                case Random(function, site, _, _, arguments):
+                    keys = np.array(self.target.keys(site), dtype=np.uint64)
+                    drawn = [evaluate(a, values) for a in arguments]
+                    values[key] = draw(function, keys, array.n, lanes, 0, np.dtype(np.float64), drawn)
+        return evaluate(expression, values)
+
+    # Data
+
+    def set_data(self, data: Any) -> None:
+        """Choose what `step` draws its samples from.
+
+        Raises
+        ------
+        RunError
+            Samples that do not fit the circuit's input.
+        """
+        dataset = data if isinstance(data, Dataset) else as_dataset(data)
+        self.dataset = dataset
+        y = np.ascontiguousarray(dataset.y_train, dtype=np.float64)
+        self._check_fit(dataset.x_train.shape[1:], y)
+        self.target.set_data(Data(np.ascontiguousarray(dataset.x_train), y, float(dataset.scale)))
+        self.pinned = False
+
+    def _check_fit(self, shape: tuple[int, ...], y: np.ndarray) -> None:
+        expected = self.circuit.input_shape
+        if int(np.prod(shape)) != int(np.prod(expected)):
+            raise RunError(f"{self.circuit.name}: a sample has the shape {shape}; the input expects {expected}")
+        target = self._sample_kernel.target
+        if target is None:
+            return
+        array, expression, _ = target
+        if expression.startswith("onehot("):
+            if y.ndim != 1 or y.min(initial=0) < 0 or y.max(initial=0) >= array.n:
+                raise RunError(f"{self.circuit.name}: onehot(y) expects class indices from 0 to {array.n - 1}")
+        elif int(np.prod(y.shape[1:])) != array.n:
+            raise RunError(f"{self.circuit.name}: a target has the shape {y.shape[1:]}; the circuit expects {array.shape}")
+
+    @cached_property
+    def _sample_kernel(self) -> Sample:
+        for step in steps(self.program.iteration):
+            if isinstance(step.kernel, Sample):
+                return step.kernel
+        raise RunError(f"{self.circuit.name}: the netlist has no task, so nothing can be presented")
+
+    def present(self, x: np.ndarray, y: np.ndarray | None = None) -> None:
+        """Pin the input: the session shows these samples until other data is set.
+
+        Parameters
+        ----------
+        x
+            (batch, *input shape); a leading member axis where members > 1 (without it all members see the same).
+        y
+            Class index (batch,) or target (batch, *output); needed for cost and accuracy.
+        """
+        x, y = self._spread(x, y)
+        self._check_fit(x.shape[2:], y.reshape(-1, *y.shape[2:]))
+        self._present(x, y)
+        self.pinned = True
+        self.target.data = None
+        self.target.set_data(None)
+
+    def _spread(self, x, y):
+        x = np.asarray(x)
+        shape = (self.members, self.batch)
+        full = int(np.prod(self.circuit.input_shape))
+        if x.size == self.batch * full:
+            x = np.broadcast_to(x.reshape(1, self.batch, -1), (*shape, full))
+        elif x.size == self.members * self.batch * full:
+            x = x.reshape(*shape, full)
+        else:
+            raise RunError(f"x has the shape {x.shape}; expected ({self.batch}, *{self.circuit.input_shape})")
+        if y is None:
+            n = self._sample_kernel.target[0].n if self._sample_kernel.target else 1
+            onehot = self._sample_kernel.target and self._sample_kernel.target[1].startswith("onehot(")
+            y = np.zeros(shape if onehot else (*shape, n))
+        y = np.asarray(y, dtype=np.float64)
+        if y.shape[:1] == (self.batch,) and y.size % self.batch == 0 and y.shape[:2] != shape:
+            y = np.broadcast_to(y[None], (self.members, *y.shape))
+        if y.shape[:2] != shape:
+            raise RunError(f"y has the shape {y.shape}; expected ({self.batch},) or ({self.batch}, *output)")
+        return x, y
+
+    def _present(self, x: np.ndarray, y: np.ndarray) -> None:
+        # the same few lines of numpy serve both targets: presenting by hand is rare
+        NumpyTarget.present(_Presenter(self.target), self._sample_kernel, x, y)
+
+    # Reading
+
+    def _member_first(self, view: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """(elements, member, 1) to (member, *shape), without the member axis where there is one member."""
+        moved = np.moveaxis(view[:, :, 0], 1, 0)
+        moved = moved.reshape(self.members, *shape) if moved.flags.c_contiguous else _reshape_view(moved, shape)
+        return moved[0] if self.members == 1 else moved
+
+    def _replica_first(self, view: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        moved = np.moveaxis(view, 0, 2).reshape(self.members, self.batch, *shape)
+        return moved[0] if self.members == 1 else moved
+
+    def view(self, name: str) -> np.ndarray:
+        """A variable by qualified name, shared per member: a live view (member axis first where members > 1);
+        per replica: a copy (batch, *shape)."""
+        array = next((a for a in self.program.arrays if a.name == name), None)
+        if array is None:
+            from mgdcircuits.netlist.expressions import nearest
+
+            close = nearest(name, [a.name for a in self.program.arrays])
+            raise RunError(f"nothing is called {name!r}" + (f"; did you mean {close!r}?" if close else ""))
+        if array.sharing is Sharing.MEMBER:
+            return self._member_first(self.target.array(name), array.shape)
+        return self._replica_first(self.target.array(name), array.shape)
+
+    @cached_property
+    def parameters(self) -> dict[str, np.ndarray]:
+        """Plastic parameters by qualified name: live views, (out, in) dense, (out, in, ky, kx) conv, (out,) bias."""
+        return {name: self.view(a.name) for name, a in self.circuit.plastic.items()}
+
+    @property
+    def iteration(self) -> int:
+        """Iterations done."""
+        return self.target.iteration
+
+    @property
+    def evaluations(self) -> int:
+        """Sample evaluations on the hardware so far, for one member."""
+        return self.iteration * self.clocks.evaluations * self.batch
+
+    @property
+    def hardware_seconds(self) -> float:
+        """Simulated time: evaluations one after another, on `copies` of the circuit, and the writes."""
+        return self.iteration * self.clocks.evaluations * self._evaluation_seconds * self.batch / self._copies
+
+    @cached_property
+    def _evaluation_seconds(self) -> float:
+        return self._hardware("time", self.clocks.tau_p)
+
+    @cached_property
+    def _copies(self) -> float:
+        return self._hardware("copies", 1.0)
+
+    def _hardware(self, key: str, default: float) -> float:
+        from mgdcircuits.netlist import expressions
+        from mgdcircuits.netlist.units import Quantity
+
+        text = self.circuit.spec.hardware.inference.get(key)
+        if text is None:
+            return default
+        spec = self.circuit.spec
+        values = {
+            n: Quantity(v, spec.parameter_dimensions.get(n, (0,) * 7))
+            for n, v in spec.parameters.items()
+            if not isinstance(v, str)
+        }
+        values |= {n: Quantity(v, (0, 0, 1, 0, 0, 0, 0)) for n, v in self.clocks.seconds.items()}
+        return expressions.evaluate(text, values).value
+
+    def writes(self, name: str) -> np.ndarray:
+        """Writes of every device of a plastic parameter, shaped like it."""
+        return self.view(f"{name}:writes")
+
+    # Running
+
+    def step(self, n: int = 1) -> None:
+        """Run n iterations (an iteration is one draw of all codes with every evaluation that belongs to it).
+
+        Raises
+        ------
+        RunError
+            Nothing to show: neither `present` nor data.
+        """
+        if not self.circuit.spec.learning:
+            raise RunError(f"{self.circuit.name}: the netlist has no `learning`, so there is nothing to step")
+        if self.circuit.spec.task is not None and not self.pinned and self.target.data is None:
+            raise RunError("nothing to show: call present(x, y) or set_data(...) first")
+        self.target.run("iteration", n)
+
+    def outputs(self) -> np.ndarray:
+        """Outputs (batch, *output shape) of an unperturbed evaluation of the presented samples."""
+        self.target.run("evaluate")
+        return self._outputs()
+
+    def _outputs(self) -> np.ndarray:
+        array = self.output_array
+        return self._replica_first(self.target.array(array.name), array.shape)
+
+    @cached_property
+    def output_array(self):
+        """The array that counts as the output: what the cost reads of the last population."""
+        read = []
+        for step in steps(self.program.evaluate):
+            for operand in step.kernel.operands.values():
+                if isinstance(operand, Read) and step.kernel.name.startswith(("cost", "accuracy")):
+                    read.append(operand.array.name)
+        for population in reversed(self.circuit.populations.values()):
+            for array in population.arrays.values():
+                if array.name in read:
+                    return array
+        last = list(self.circuit.populations.values())[-1]
+        stored = [v.name for v in last.spec.variables if v.role in (Role.STORED, Role.STATE)]
+        return last.arrays[stored[-1]]
+
+    def cost(self) -> np.ndarray:
+        """Cost (batch,) of an unperturbed evaluation of the presented samples."""
+        self.target.run("evaluate")
+        return self._replica_first(self.target.array("cost"), ())
+
+    def accuracy(self) -> np.ndarray:
+        """1 for a right answer, 0 for a wrong one, (batch,)."""
+        self.target.run("evaluate")
+        return self._replica_first(self.target.array("accuracy"), ())
+
+    def evaluate(self, x: np.ndarray, y: np.ndarray, scale: float = 1.0) -> Evaluation:
+        """Cost, accuracy and outputs on other data; the trajectory and the presented samples are not disturbed.
+
+        Parameters
+        ----------
+        x, y
+            Any number of samples (n, *input shape), (n,) or (n, *output); the same for all members.
+        """
+        kept = self._replica_state()
+        costs, right, outputs = [], [], []
+        for first in range(0, len(x), self.batch):
+            chunk = np.asarray(x[first : first + self.batch])
+            n = len(chunk)
+            index = np.arange(self.batch) % n
+            spread = self._spread(chunk[index] * np.float32(scale), np.asarray(y[first : first + n])[index])
+            self._present(*spread)
+            self._reset_states()
+            self.target.run("evaluate")
+            costs.append(self._member_rows("cost")[:, :n])
+            if self.has_accuracy:
+                right.append(self._member_rows("accuracy")[:, :n])
+            array = self.output_array
+            moved = np.moveaxis(self.target.array(array.name), 0, 2)
+            outputs.append(moved.reshape(self.members, self.batch, *array.shape)[:, :n].copy())
+        self._restore(kept)
+        joined = [np.concatenate(v, axis=1) if v else None for v in (costs, right, outputs)]
+        if self.members == 1:
+            joined = [v[0] if v is not None else None for v in joined]
+        return Evaluation(*joined)
+
+    @property
+    def has_accuracy(self) -> bool:
+        """Whether the task says what a right answer is."""
+        return bool(self.circuit.spec.task and self.circuit.spec.task.accuracy)
+
+    def _member_rows(self, name: str) -> np.ndarray:
+        return self.target.array(name)[0].copy()
+
+    def _replica_state(self) -> dict[str, np.ndarray]:
+        """Everything per replica that an evaluation on other data would overwrite."""
+        return {a.name: self.target.array(a.name).copy() for a in self.program.arrays if a.sharing is Sharing.REPLICA}
+
+    def _restore(self, kept: Mapping[str, np.ndarray]) -> None:
+        for name, value in kept.items():
+            self.target.array(name)[...] = value
+
+    def _reset_states(self) -> None:
+        for name, (_, variable, array) in self.circuit.variables.items():
+            if variable.role is Role.STATE:
+                view = self.target.array(array.name)
+                if variable.initial is None:
+                    view[...] = 0
+                else:
+                    view[...] = self._initial_values(name, variable.initial, {"N": array.n}, array)
+
+    def exact_gradient(self, wrt: Sequence[str] | None = None, per_sample: bool = False) -> dict[str, np.ndarray]:
+        """The exact gradient of the mean cost over the presented batch, by reverse mode.
+
+        Parameters
+        ----------
+        wrt
+            Qualified names of plastic parameters; default all.
+        per_sample
+            Each sample's own gradient, with a batch axis in front of the parameter's.
+
+        Raises
+        ------
+        RunError
+            A spiking or continuous circuit, or an equation without a known derivative.
+        """
+        if not self.program.gradient:
+            reason = self.program.constants.get("gradient_refusal") or "it has dynamics or spikes"
+            raise RunError(f"{self.circuit.name} has no exact gradient: {reason}")
+        self.target.run("evaluate")
+        self.target.run("per_sample_gradient" if per_sample else "gradient")
+        found = {}
+        for name in wrt or self.circuit.plastic:
+            if name not in self.circuit.plastic:
+                raise RunError(f"{name!r} is not a plastic parameter; there are {', '.join(self.circuit.plastic)}")
+            array = self.circuit.plastic[name]
+            if per_sample:
+                found[name] = self._replica_first(self.target.array(f"gradient_per_sample:{name}"), array.shape)
+            else:
+                found[name] = self._member_first(self.target.array(f"gradient:{name}"), array.shape).copy()
+        return found
+
+    def gradient_estimate(self) -> dict[str, np.ndarray]:
+        """The accumulated estimate G of every trained parameter, laid out like the parameter (a copy)."""
+        names = [s.parameter for system in self.circuit.spec.learning for s in system.sites]
+        return {name: self.view(f"{name}:G").copy() for name in names}
+
+    def set(self, **values: float) -> None:
+        """Change netlist parameters of the running session, in SI units; nothing is compiled again.
+
+        Raises
+        ------
+        RunError
+            An unknown parameter, or one that is an expression of runtime words.
+        """
+        for name, value in values.items():
+            if name not in self.target.parameters:
+                raise RunError(f"{name!r} is not a number that the running circuit reads")
+            self.target.parameters[name] = float(value)
+
+
+class _Presenter:
+    """Lets `NumpyTarget.present` write into the arrays of any target."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self.members, self.batch, self.dtype = target.members, target.batch, target.dtype
+        self.parameters = target.parameters
+        self.iteration = target.iteration
+
+    @property
+    def _arrays(self):
+        return _Views(self._target)
+
+    _input_values = NumpyTarget._input_values
+
+    def _word(self, word: str, step) -> float:
+        return {"n_p": self.iteration, "tick": 0, "pass_factor": 0.0}[word]
+
+
+class _Views:
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._target.array(name)
+
+    def __contains__(self, name: str) -> bool:
+        return any(a.name == name for a in self._target.program.arrays)
+
+
+def _reshape_view(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """(member, n) with any strides to (member, *shape) without copying."""
+    strides = [array.strides[1]]
+    for size in reversed(shape[1:]):
+        strides.insert(0, strides[0] * size)
+    return np.lib.stride_tricks.as_strided(array, (array.shape[0], *shape), (array.strides[0], *strides))
+
+
+def _target(name: str) -> type[Target]:
+    if name == "numpy":
+        return NumpyTarget
+    from mgdcircuits.codegen.cpp_target import CppTarget
+
+    return CppTarget
