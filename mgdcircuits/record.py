@@ -6,6 +6,8 @@ one is computed, so that a run that was stopped, killed or ran out of disk leave
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -23,6 +25,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mgdcircuits.errors import RecordError
+
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -211,7 +218,9 @@ class RunWriter:
         self._rows: dict[str, int] = {}
         self._declarations = {d.name: d for d in declarations}
         if self.path.exists() and not overwrite:
-            raise RecordError(f"{self.path} exists; expected a new file; choose another name or say --force (overwrite=True)")
+            raise RecordError(
+                f"{self.path} exists; expected a new file; choose another name or say --force (overwrite=True)"
+            )
         if not self.path.parent.is_dir():
             raise RecordError(f"{self.path}: the folder {self.path.parent} does not exist; make it first")
         try:
@@ -253,6 +262,7 @@ class RunWriter:
             coordinates = [c for c in COORDINATES_OF.get(d.dims[:1], ()) if c in self._declarations]
             if d.intent is not Intent.COORDINATE and coordinates:
                 variable.coordinates = " ".join(coordinates)
+        self._growing = [v for v in self._file.variables.values() if v.dimensions[:1] and v.dimensions[0] in self._rows]
         for name, value in constants.items():
             variable = self._file.variables[name]
             variable[...] = np.array(value, dtype=object) if variable.dtype is str else np.asarray(value)
@@ -288,14 +298,16 @@ class RunWriter:
             raise RecordError(self._lost(_reason(error))) from error
 
     def _check_space(self, needed: int) -> None:
-        """Refuse a row that does not fit before HDF5 begins to write it: half a row could damage the file.
+        """Refuse a row that does not fit before HDF5 begins to write it: half a row destroys the whole file.
 
-        The margin is what a row may allocate: a new chunk for every variable, and index nodes.
+        What a row may allocate, besides itself, is a new chunk and an index node for every variable.
         """
-        margin = needed + 65536 * (1 + len(self._declarations))
-        room = _room(self.path)
-        if room is not None and room < margin:
-            raise RecordError(self._lost(f"{room} bytes are free where it lies, and the next row may need {margin}"))
+        chunks = sum(np.prod(v.chunking(), dtype=np.int64) * 8 for v in self._growing)
+        margin = int(needed + chunks + 8192 * (len(self._growing) + 1))
+        problem = _reserve(self.path, margin)
+        if problem:
+            self._abandon()
+            raise RecordError(self._lost(problem))
 
     def _lost(self, reason: str) -> str:
         rows = self._rows.get(ROW, 0)
@@ -309,7 +321,7 @@ class RunWriter:
         if not self._file.isopen():
             return
         try:
-            if _room(self.path) is None or _room(self.path) > 65536:
+            if not _reserve(self.path, 65536):
                 self._file.setncattr_string("state", state)
             self._file.close()
         except (OSError, RuntimeError) as error:
@@ -332,19 +344,41 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def _room(path: Path) -> int | None:
-    """Bytes that a file may still grow by: what the file system and the process' own limit leave."""
-    try:
-        import resource
+def _reserve(path: Path, size: int) -> str:
+    """Make sure that a file can grow by `size` bytes; what is in the way, or nothing.
 
-        state = os.statvfs(path.parent)
-        free = state.f_bavail * state.f_frsize
-        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-        if limit != resource.RLIM_INFINITY:
-            free = min(free, limit - path.stat().st_size)
-        return free
-    except (OSError, ImportError, AttributeError):
-        return None
+    Linux gives out blocks beyond the end of a file without making it longer, so that nobody else can take them;
+    elsewhere the free space is looked at, which another process may use up in between.
+    """
+    try:
+        now = path.stat().st_size
+        if resource is not None:
+            limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+            if limit != resource.RLIM_INFINITY and now + size > limit:
+                return f"a file may not grow beyond {limit} bytes here (ulimit -f)"
+        error = _fallocate(path, now, size)
+        if error in (errno.ENOSPC, errno.EDQUOT):
+            return os.strerror(error)
+        if error:
+            state = os.statvfs(path.parent)
+            if state.f_bavail * state.f_frsize < size:
+                return os.strerror(errno.ENOSPC)
+    except (OSError, AttributeError):
+        pass  # this system says nothing about its space: HDF5 will find out
+    return ""
+
+
+def _fallocate(path: Path, start: int, size: int) -> int:
+    keep_size = 1  # FALLOC_FL_KEEP_SIZE
+    if not sys.platform.startswith("linux"):
+        return errno.EOPNOTSUPP
+    fallocate = ctypes.CDLL(None, use_errno=True).fallocate
+    fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        return ctypes.get_errno() if fallocate(descriptor, keep_size, start, size) else 0
+    finally:
+        os.close(descriptor)
 
 
 def open_run(path: str | Path, *, lazy: bool = False) -> xr.Dataset:

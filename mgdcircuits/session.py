@@ -146,8 +146,8 @@ class Session:
         target = self._sample_kernel.target
         if target is None:
             return
-        array, expression, _ = target
-        if expression.startswith("onehot("):
+        array, _, _, is_label = target
+        if is_label:
             if y.ndim != 1 or y.min(initial=0) < 0 or y.max(initial=0) >= array.n:
                 raise RunError(f"{self.circuit.name}: onehot(y) expects class indices from 0 to {array.n - 1}")
         elif int(np.prod(y.shape[1:])) != array.n:
@@ -189,8 +189,8 @@ class Session:
             raise RunError(f"x has the shape {x.shape}; expected ({self.batch}, *{self.circuit.input_shape})")
         if y is None:
             n = self._sample_kernel.target[0].n if self._sample_kernel.target else 1
-            onehot = self._sample_kernel.target and self._sample_kernel.target[1].startswith("onehot(")
-            y = np.zeros(shape if onehot else (*shape, n))
+            is_label = self._sample_kernel.target is None or self._sample_kernel.target[3]
+            y = np.zeros(shape if is_label else (*shape, n))
         y = np.asarray(y, dtype=np.float64)
         if y.shape[:1] == (self.batch,) and y.size % self.batch == 0 and y.shape[:2] != shape:
             y = np.broadcast_to(y[None], (self.members, *y.shape))
@@ -446,8 +446,8 @@ class _Presenter:
 
     _input_values = NumpyTarget._input_values
 
-    def _word(self, word: str, step) -> float:
-        return {"n_p": self.iteration, "tick": 0, "pass_factor": 0.0}[word]
+    def _word(self, word: str) -> float:
+        return {"n_p": self.iteration, "tick": 0}[word]
 
 
 class _Views:

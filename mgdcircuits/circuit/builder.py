@@ -31,6 +31,7 @@ from mgdcircuits.circuit.program import (
 )
 from mgdcircuits.errors import BuildError
 from mgdcircuits.netlist.spec import Role
+from mgdcircuits.netlist.snippets import parse_call
 
 X = Array("x", (1,), sharing=replica_scalar("x").sharing)
 
@@ -103,15 +104,15 @@ class Builder:
         target = None
         arrays = task_arrays(self.circuit)
         if TARGET in arrays:
-            target = (arrays[TARGET], *self._presented(task.target, TARGET))
+            levels = onehot_levels(task.target)
+            text = task.target if levels is None else "{1} + ({0} - ({1}))*int(y == i)".format(*levels)
+            target = (arrays[TARGET], *self._presented(text, TARGET), levels is not None)
         label = arrays.get(LABEL, replica_scalar(LABEL))
         return Step(Sample("sample", (), {}, {}, tuple(inputs), target, label, task.sampling.value))
 
     def _presented(self, expression: str, place: str):
         x = {"x": Read(X, Index.ELEMENT), "y": Read(X, Index.ELEMENT), "i": Position()}
         resolver = Resolver(self.circuit.spec.parameters, self.constants, [x.get], f"task/{place}", Scope.PERIOD)
-        if expression.startswith("onehot("):
-            return expression, {}
         return resolver.expression(expression), resolver.operands
 
     # One evaluation
@@ -269,6 +270,15 @@ class Builder:
         if spec.task is not None and spec.task.accuracy:
             nodes += cost_steps(self.circuit, spec.task.accuracy, "accuracy", self.constants).steps
         return nodes, made
+
+
+def onehot_levels(text: str) -> tuple[str, str] | None:
+    """The levels (on, off) of a target ``onehot(y, on, off)``, or None for another expression."""
+    if not text.startswith("onehot("):
+        return None
+    call = parse_call(text)
+    given = dict(zip(("y", "on", "off"), call.arguments, strict=False)) | dict(call.keywords)
+    return f"({given.get('on', '1')})", f"({given.get('off', '0')})"
 
 
 def build(circuit: Circuit) -> tuple[Program, Clocks]:

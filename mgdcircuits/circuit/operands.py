@@ -17,7 +17,7 @@ from mgdcircuits.netlist import units
 
 Lookup = Callable[[str], Operand | None]
 
-WORDS = frozenset({"n_p", "n_x", "n_theta", "n_G", "t", "new_x", "tick", "pass_factor"})
+WORDS = frozenset({"n_p", "tick"})
 DRAWS = frozenset({"rand", "randn", "bit", "poisson"})
 CONSTANTS = {"pi": math.pi, "e": math.e, "inf": math.inf}
 
@@ -81,11 +81,11 @@ class Resolver:
                 return operand
         if name in self.constants:
             return Literal(float(self.constants[name]))
-        if name in WORDS:
-            return Word(name)
         if name in self.parameters:
             value = self.parameters[name]
             return value if isinstance(value, str) else Parameter(name)
+        if name in WORDS:
+            return Word(name)
         unit = units.lookup(name)
         if unit is not None:
             return Literal(unit.value)

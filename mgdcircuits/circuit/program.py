@@ -202,10 +202,13 @@ class MemberMean(Kernel):
 
 @dataclass(frozen=True, eq=False)
 class Sample(Kernel):
-    """Choose samples and present them: statements set input arrays from `x`, and `target` from `y`."""
+    """Choose samples and present them: expressions of `x` set input arrays, one of `y` the target.
+
+    The last entry of `target` says whether `y` is a class index (else `y` has a value for every target element).
+    """
 
     inputs: tuple[tuple[Array, str, Mapping[str, Operand]], ...]
-    target: tuple[Array, str, Mapping[str, Operand]] | None
+    target: tuple[Array, str, Mapping[str, Operand], bool] | None
     labels: Array
     sampling: str
 

@@ -41,7 +41,6 @@ from mgdcircuits.circuit.program import (
 )
 from mgdcircuits.circuit.topology import Sparse
 from mgdcircuits.codegen.hoist import split
-from mgdcircuits.codegen.numpy_target import onehot_levels
 from mgdcircuits.codegen.rendering import cpp_expression, names
 from mgdcircuits.codegen.target import random_sites
 from mgdcircuits.errors import BuildError
@@ -663,18 +662,9 @@ void mgd_run(Session* s, int phase, std::int64_t n, std::int64_t n_p, std::int64
                 f"if (s.n_targets == 1) for (Index r = 0; r < Y::R; ++r) {_pointer(kernel.labels)}[r] = s.y_values[chosen[r]];"
             )
         if kernel.target is not None:
-            array, expression, operands = kernel.target
-            if expression.startswith("onehot("):
-                on, off = onehot_levels(expression)
-                lines += [
-                    f"for (Index u = 0; u < {array.n}; ++u)",
-                    f"  for (Index r = 0; r < Y::R; ++r) {_pointer(array)}[u * Y::R + r] = "
-                    f"s.y_values[chosen[r]] == double(u) ? T({on!r}) : T({off!r});",
-                ]
-            else:
-                lines += self._present(
-                    array, expression, operands, "x_lanes[l] = T(s.y_values[chosen[r] * s.n_targets + u]);"
-                )
+            array, expression, operands, is_label = kernel.target
+            element = "" if is_label else " * s.n_targets + u"
+            lines += self._present(array, expression, operands, f"x_lanes[l] = T(s.y_values[chosen[r]{element}]);")
         return lines
 
     def _present(self, array: Array, expression: str, operands: Mapping, read: str) -> list[str]:

@@ -162,7 +162,7 @@ class NumpyTarget(Target):
                 case Parameter(parameter):
                     values[name] = self.parameters[parameter]
                 case Word(word):
-                    values[name] = self._word(word, step)
+                    values[name] = self._word(word)
                 case Position(index, offset):
                     values[name] = read(np.arange(n)[:, None, None] + offset, index, 1) if n else 0
         for name, operand in kernel.operands.items():  # last: arguments of a draw may read the others
@@ -170,8 +170,8 @@ class NumpyTarget(Target):
                 values[name] = self._draw(operand, n, sharing, values, read)
         return values
 
-    def _word(self, word: str, step: Step) -> float:
-        return {"n_p": self.iteration, "tick": self.tick, "pass_factor": step.factor}[word]
+    def _word(self, word: str) -> float:
+        return {"n_p": self.iteration, "tick": self.tick}[word]
 
     def _site_keys(self, site: str) -> np.ndarray:
         if site not in self._keys:
@@ -319,24 +319,17 @@ class NumpyTarget(Target):
         """Set inputs and target from x (member, batch, *shape) and y (member, batch[, outputs])."""
         units = np.moveaxis(np.asarray(x).reshape(self.members, self.batch, -1), 2, 0).astype(self.dtype)
         for array, expression, operands in kernel.inputs:
-            self._arrays[array.name][...] = evaluate(expression, self._input_values(operands, units))
+            self._arrays[array.name][...] = evaluate(expression, self._input_values(operands, units, array.n))
         labels = np.asarray(y)
-        if labels.ndim == 2:
-            self._arrays[kernel.labels.name][...] = labels[None]
-        if kernel.target is None:
-            return
-        array, expression, operands = kernel.target
-        if expression.startswith("onehot("):
-            on, off = onehot_levels(expression)
-            hot = np.arange(array.n)[:, None, None] == labels[None].astype(int)
-            self._arrays[array.name][...] = np.where(hot, on, off)
-        else:
-            targets = np.moveaxis(labels.reshape(self.members, self.batch, -1), 2, 0)
-            if kernel.labels.name in self._arrays and targets.shape[0] == 1:
-                self._arrays[kernel.labels.name][...] = targets
-            self._arrays[array.name][...] = evaluate(expression, self._input_values(operands, targets))
+        targets = labels[None] if labels.ndim == 2 else np.moveaxis(labels.reshape(*labels.shape[:2], -1), 2, 0)
+        if kernel.labels.name in self._arrays and targets.shape[0] == 1:
+            self._arrays[kernel.labels.name][...] = targets
+        if kernel.target is not None:
+            array, expression, operands, _ = kernel.target
+            values = self._input_values(operands, targets, array.n)
+            self._arrays[array.name][...] = evaluate(expression, values)
 
-    def _input_values(self, operands, units) -> dict:
+    def _input_values(self, operands, units, n: int) -> dict:
         values: dict[str, object] = {}
         for name, operand in operands.items():
             match operand:
@@ -347,11 +340,11 @@ class NumpyTarget(Target):
                 case Parameter(parameter):
                     values[name] = self.parameters[parameter]
                 case Word(word):
-                    values[name] = self._word(word, Step(Kernel("x", (), {}, {})))
+                    values[name] = self._word(word)
                 case Position():
-                    values[name] = np.arange(units.shape[0])[:, None, None]
+                    values[name] = np.arange(n)[:, None, None]
                 case Random():
-                    values[name] = self._draw(operand, units.shape[0], Sharing.REPLICA, values, lambda a, *_: a)
+                    values[name] = self._draw(operand, n, Sharing.REPLICA, values, lambda a, *_: a)
         return values
 
 
@@ -361,13 +354,6 @@ def _view_of(topology: Topology, into: Into) -> tuple[int, ...]:
         Into.PRE: topology.pre_view,
         Into.PARAMETER: topology.parameter_view,
     }[into]
-
-
-def onehot_levels(expression: str) -> tuple[float, float]:
-    """Levels (on, off) of ``onehot(y, on, off)``."""
-    arguments = [a.strip() for a in expression[len("onehot(") : -1].split(",")]
-    on, off = (*arguments[1:], *("1", "0")[len(arguments) - 1 :])
-    return float(on.split("=")[-1]), float(off.split("=")[-1])
 
 
 def sample_indices(sampling: str, keys: np.ndarray, batch: int, count: int, n: int) -> np.ndarray:

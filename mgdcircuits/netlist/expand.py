@@ -252,6 +252,8 @@ class _Expansion:
             base = Template()
         elif arrival is not None and arrival.via is not None:
             base = self._relay(arrival)
+        elif doc.threshold is not None:
+            base = Template()
         else:
             if arrival is None and str(name) not in self.result.lost:
                 self.report.add("missing-equations", doc.at, f"`{name}` has neither `kind` nor `equations`", "one of them")

@@ -58,6 +58,11 @@ PASSES = reading_rule("passes", "a pass has a constant factor on the perturbatio
 UPDATE = reading_rule("update", "a learning system must say what is requested, and when")
 ESTIMATE = reading_rule("estimate", "an entry of `estimate` must fit a plastic parameter")
 
+CODE_UNITS = reading_rule("code-units", "a code must have the unit of the perturbation that it drives")
+SIGNAL_UNITS = reading_rule("signal-units", "signals and baselines must not mix units")
+ESTIMATE_UNITS = reading_rule("estimate-units", "an estimate has the unit of the cost divided by that of the parameter")
+REQUEST_UNITS = reading_rule("request-units", "a request has the unit of the parameter")
+
 CODE_WORDS: dict[str, Dimensions] = {"element": DIMENSIONLESS}
 RULE_WORDS: dict[str, Dimensions] = {"new_x": DIMENSIONLESS}
 """`new_x` is 1 in an iteration that presents a new sample, else 0."""
@@ -168,12 +173,14 @@ class Learning:
             at = getattr(key, "at", doc.perturb.place(str(key)))
             if not driven:
                 self._nothing_to_drive(str(key), at, matches, words, inside is not None)
-                self._code(str(key), code, None, None, at)
+                self._code(str(key), code, None, None, passes)
                 continue
             for qualified, thing, variable in driven:
-                made = self._code(str(key), code, thing, variable, at)
+                made = self._code(str(key), code, thing, variable, passes)
                 if made is not None:
                     codes[qualified] = made
+        order = list(self.objects.variables())
+        codes = {name: codes[name] for name in sorted(codes, key=order.index)}
         every = doc.perturb.every
         if every is not None:
             self.expressions.check(every, every.at, {"iteration": SECOND}, "`perturb: every`", SECOND)
@@ -195,16 +202,19 @@ class Learning:
             expected = f"one of {', '.join(sorted(words))}" if words else "a variable with the flag (perturbation)"
             self.report.add(NOT_A_PERTURBATION, at, found, expected, f"did you mean `{close}`?" if close else "")
 
-    def _code(self, key: str, code: Text, thing: Any, variable: Variable | None, at: Position) -> str | None:
+    def _code(
+        self, key: str, code: Text, thing: Any, variable: Variable | None, passes: tuple[tuple[str, float], ...]
+    ) -> str | None:
         """The code with snippets and `scale` written out; its unit is that of the variable."""
         try:
-            expanded = expand_calls(code, library.codes())
+            expanded = expand_calls(library.plain_codes(code), library.codes())
         except ExpressionError as problem:
             self.report.add("expression", code.at, f"the code of `{key}`: {problem.message}", "", problem.mend)
             return None
         if thing is None or variable is None:
             return None
-        scope = dict(CODE_WORDS)
+        local = self.objects.scope(thing)
+        scope = {**local, **{f"{n}.{p}": d for n, d in local.items() for p, _ in passes}, **CODE_WORDS}
         scale: float | None = None
         dims = variable.dimensions
         if "scale" in names(expanded):
@@ -220,11 +230,11 @@ class Learning:
         known_functions = set(library.codes())
         self.expressions.check(
             expanded, code.at, scope, f"the code of `{key}`", dims, other=f", the unit of `{thing.name}.{variable.name}`",
-            tolerated=lambda n: n in known_functions,
+            tolerated=lambda n: n in known_functions, rule="code-units",
         )  # fmt: skip
         if scale is not None:
             expanded = substitute(expanded, {"scale": with_unit(scale, dims)})
-        return self.parameters.finish(expanded, set(scope))
+        return self.parameters.finish(expanded, set(scope) - {"t"})
 
     def _objects_named(self, given: Any) -> set[str] | None:
         """The objects (or qualified names) that a list of names stands for; None for all."""
@@ -337,7 +347,7 @@ class Learning:
                 found = self.expressions.check(
                     expression, expression.at, {**full, str(name): full.get(str(name), DIMENSIONLESS)} if unknown else full,
                     f"`{what}`: `{name}`", None if unknown else full[str(name)], tolerated=self._tolerated,
-                    other=f", as `{name}` elsewhere",
+                    other=f", as `{name}` elsewhere", rule="signal-units",
                 )  # fmt: skip
                 finished = self.parameters.finish(expression, set(full))
             except ExpressionError:
@@ -462,6 +472,9 @@ class Learning:
         assert doc.update is not None
         source = estimate if estimate is not None else doc.update.request or doc.update.equations
         read = self._read_perturbations(place, source, paired)
+        if perturb is not None and not read & set(driven):
+            # An eligibility may know of the perturbation only through the state of a neuron.
+            read |= self._read_perturbations(place, source, paired, far=True)
         blocks = [i for i, block in enumerate(perturb.blocks) for q in block if q in read] if perturb is not None else []
         if perturb is not None and not blocks:
             if named or estimate is None or isinstance(doc.estimate, Map):
@@ -479,7 +492,7 @@ class Learning:
                 want = divide(cost_dims or DIMENSIONLESS, place.variable.dimensions)
             gradient = self.expressions.check(
                 estimate, estimate.at, scope, f"`estimate` for `{place.name}`", want, tolerated=self._tolerated,
-                other=f": the unit of the cost divided by that of `{place.name}`",
+                other=f": the unit of the cost divided by that of `{place.name}`", rule="estimate-units",
             )  # fmt: skip
             finished = self._finish(estimate, scope)
             gradient = want if want is not None else gradient
@@ -503,8 +516,13 @@ class Learning:
         except ExpressionError:
             return str(expression)
 
-    def _read_perturbations(self, place: _Place, source: Text | None, paired: str | None) -> set[str]:
-        """The perturbation variables that an expression reads, directly or through the equations of the object."""
+    def _read_perturbations(
+        self, place: _Place, source: Text | None, paired: str | None, far: bool = False
+    ) -> set[str]:
+        """The perturbation variables that an expression reads, directly or through the equations of the object.
+
+        `far`: also through the equations of the populations on both sides.
+        """
         if source is None:
             return set()
         try:
@@ -525,8 +543,11 @@ class Learning:
             for owner, variable in self._resolve(thing, word):
                 if variable.role is Role.PERTURBATION:
                     found.add(f"{owner.name}.{variable.name}")
-                elif owner is thing and variable.expression is not None:
-                    todo |= names(variable.expression) - seen
+                elif variable.expression is not None and (owner is thing or far):
+                    suffix = "" if owner is thing else "_post" if owner.name == getattr(thing, "post", "") else "_pre"
+                    own = {v.name for v in owner.variables}
+                    inner = {f"{n}{suffix}" if n in own else n for n in names(variable.expression)}
+                    todo |= inner - seen
             for event in (thing.on_pre, thing.on_post) if isinstance(thing, CouplingSpec) else ():
                 for statement in parse_statements(event.statements) if event else ():
                     if statement.target == word:
@@ -576,7 +597,7 @@ class Learning:
             inner = {**scope, "G": gradient, "estimate": gradient}
             self.expressions.check(
                 doc.accumulate, doc.accumulate.at, inner, "`accumulate`", gradient, tolerated=self._tolerated,
-                other=", the unit of the estimate",
+                other=", the unit of the estimate", rule="estimate-units",
             )  # fmt: skip
         return self._finish(doc.accumulate, {**scope, "G": None, "estimate": None})
 
@@ -617,7 +638,7 @@ class Learning:
             tolerant = gradient is None and doc.estimate is not None
             self.expressions.check(
                 statement.value, at, full, f"`{statement.target}` in `update` for `{place.name}`", want, other=other,
-                tolerated=lambda n, t=tolerant: (t and n == "G") or self._tolerated(n),  # type: ignore[misc]
+                tolerated=lambda n, t=tolerant: (t and n == "G") or self._tolerated(n), rule="request-units",  # type: ignore[misc]
             )  # fmt: skip
             written.add(statement.target)
         if "request" not in targets and statements:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
@@ -35,6 +36,12 @@ def _macro(name: str, entry: Map) -> Macro:
 def codes() -> Mapping[str, Macro]:
     """What may drive a perturbation: ``bernoulli()``, ``walsh()``..."""
     return _macros("codes")
+
+
+def plain_codes(code: str) -> str:
+    """Write `bernoulli()` without its sparsity, so that a plain code stays a plain expression."""
+    pattern = r"\b(bernoulli|bernoulli_power)\s*\(\s*\)"
+    return re.sub(pattern, "(2*bit() - 1)", code)
 
 
 def costs() -> Mapping[str, Macro]:

@@ -209,7 +209,8 @@ class Parameters:
             self._unknown(problem, text)
             self.broken.add(name)
         except ExpressionError as problem:
-            self.report.add(EXPRESSION, text.at, f"`{name}`: {problem.message}", "", problem.mend)
+            rule = UNIT_MISMATCH if is_about_units(problem.message) else EXPRESSION
+            self.report.add(rule, text.at, f"`{name}`: {problem.message}", "", problem.mend)
             self.broken.add(name)
         finally:
             self._active.pop()
@@ -289,6 +290,12 @@ class Parameters:
         """Put the formulas of parameters into an expression; names in `local` hide parameters."""
         formulas = {n: f for n, f in self.symbolic().items() if n not in local}
         return substitute(text, formulas) if formulas and names(text) & set(formulas) else str(text)
+
+
+def is_about_units(message: str) -> bool:
+    """Whether an `ExpressionError` complains of units."""
+    words = ("adds ", "subtracts ", "compares ", "takes the remainder", "gives ", "the exponent ", "an exponent ")
+    return message.startswith(words) or " needs a number without unit" in message or " needs a time" in message
 
 
 def _kind(found: Dimensions) -> str:

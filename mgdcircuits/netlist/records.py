@@ -27,7 +27,7 @@ def records(
     signals = [a.name for s in systems for a in (*s.signals, *s.baseline)]
     spiking = [f"spikes_{p.name}" for p in objects.populations.values() if p.threshold is not None]
     qualified = objects.variables()
-    words = {w: ".".join(pair) for w in objects.words() if (pair := objects.find(w)) is not None}
+    words = {f"{v.name}_{thing.name}": f"{thing.name}.{v.name}" for thing in objects.every() for v in thing.variables}
     plain = {*result.dimensions, *signals, *spiking, *ALWAYS}
     passes = [name for s in systems for name, _ in s.passes]
     found = []

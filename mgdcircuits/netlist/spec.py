@@ -203,7 +203,8 @@ class TaskSpec:
 
     `inputs` maps ``(population, variable)`` to an expression of `x`, the sample's value for that unit. `target` is an
     expression of `y`: ``onehot(y)`` (or ``onehot(y, on, off)``) for class indices, or any expression of a float `y`.
-    `accuracy` is a cost-like expression that is 1 for a right answer.
+    `accuracy` is a cost-like expression that is 1 for a right answer. In expressions of a sample (here, and in
+    `Phase.set`) the name ``x__2`` is element 2 of the sample, written ``x[2]`` in the netlist.
     """
 
     data: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -36,6 +37,7 @@ from mgdcircuits.netlist.spec import (
     Sampling,
     TaskSpec,
     TrialSpec,
+    Variable,
 )
 from mgdcircuits.netlist.syntax import REDUCTION_NAMES
 from mgdcircuits.netlist.units import DIMENSIONLESS
@@ -46,6 +48,9 @@ NOT_AN_INPUT = reading_rule("not-an-input", "the task can only set a plain param
 SAMPLING = reading_rule("sampling", "`sampling` is random, shuffle or sequential")
 COST_FORM = reading_rule("cost-form", "`cost` names one cost")
 COST_NOT_A_NUMBER = reading_rule("cost-not-a-number", "a cost must be one number a replica: units are reduced")
+INPUT_UNITS = reading_rule("input-units", "what the task or a phase sets must have the unit of the variable")
+COST_UNITS = reading_rule("cost-units", "costs, measures and accuracy must not mix units")
+HARDWARE_UNITS = reading_rule("hardware-units", "`time` is a time, `energy` an energy, `copies` a number")
 PHASE = reading_rule("phase", "a phase of a trial has a duration, `for` or `after`")
 
 SAMPLE = "x"
@@ -144,8 +149,7 @@ def task_spec(
         if not isinstance(text, Text):
             report.add("wrong-form", at, f"the value of `{word}`", "an expression of x")
             continue
-        expressions.check(text, at, scope, f"`{word}`", variable.dimensions, other=f", the unit of `{pair[1]}`")
-        inputs[pair] = parameters.finish(text, {"x", "y"})
+        inputs[pair] = _of_sample(text, f"`{word}`", scope, variable, expressions)
     target, shape = _target(doc, objects, measured, expressions, columns)
     accuracy = _accuracy(doc, objects, measured, expressions, target, columns)
     data = None if doc.data is None or str(doc.data) in NO_DATA else str(doc.data)
@@ -167,9 +171,20 @@ def task_spec(
     )
 
 
+def _of_sample(text: Text, what: str, scope: Mapping[str, Dimensions], variable: Variable, expressions: Expressions) -> str:
+    """An expression of a sample. `x[2]`, element 2 of the sample for every unit, becomes the name `x__2`."""
+    elements = re.compile(r"\b(" + "|".join(map(re.escape, scope)) + r")\s*\[\s*(\d+)\s*\]")
+    plain = text.same_place(elements.sub(lambda found: f"{found[1]}__{int(found[2])}", text))
+    inner = {**scope, **{f"{found[1]}__{int(found[2])}": DIMENSIONLESS for found in elements.finditer(text)}}
+    found = expressions.check(
+        plain, text.at, inner, what, variable.dimensions, other=f", the unit of `{variable.name}`", rule="input-units"
+    )
+    return str(text) if found is None else expressions.parameters.finish(plain, set(inner))
+
+
 def sample_scope(columns: Iterable[str]) -> dict[str, Dimensions]:
     """The words of the data: `x`, `y` and further columns; numbers without unit."""
-    return {"x": DIMENSIONLESS, "y": DIMENSIONLESS, "i": DIMENSIONLESS, **dict.fromkeys(columns, DIMENSIONLESS)}
+    return {"x": DIMENSIONLESS, "y": DIMENSIONLESS, "i": DIMENSIONLESS, "target": DIMENSIONLESS, **dict.fromkeys(columns, DIMENSIONLESS)}
 
 
 def _options(options: Map | None, parameters: Parameters) -> dict[str, Any]:
@@ -267,8 +282,9 @@ def _reduced(
         return None
     full = {**cost_scope(objects, columns), **scope}
     found = expressions.check(
-        expanded, text.at, full, what, want, reductions=True, tolerated=lambda n: objects.may_be_broken(n) or n in objects.lost
-    )
+        expanded, text.at, full, what, want, reductions=True, rule="cost-units",
+        tolerated=lambda n: objects.may_be_broken(n) or n in objects.lost,
+    )  # fmt: skip
     if found is None:
         return None
     loose = _outside_reductions(parse(expanded)) & (set(objects.words()) | {"target"})
@@ -435,8 +451,7 @@ def _phase(
             found = f"`{word}` sets a variable that is a {variable.role.value}"
             report.add(NOT_AN_INPUT, text.at, found, f"a plain parameter `{pair[1]} : {variable.unit}`")
             continue
-        expressions.check(text, text.at, scope, f"`{word}`", variable.dimensions, other=f", the unit of `{pair[1]}`")
-        settings[".".join(pair)] = parameters.finish(text, set(scope))
+        settings[".".join(pair)] = _of_sample(text, f"`{word}`", scope, variable, expressions)
     measures = []
     for word, text in (doc.measure or {}).items():
         more = {**scope, **_known(result)}
@@ -471,7 +486,7 @@ def hardware_spec(document: Document, objects: Objects, expressions: Expressions
             if key in wanted:
                 tolerant = objects.any_broken
                 found = expressions.check(
-                    text, text.at, scope, f"`{section}.{key}`", wanted[key], reductions=True, tolerated=lambda n: tolerant
+                    text, text.at, scope, f"`{section}.{key}`", wanted[key], rule="hardware-units", reductions=True, tolerated=lambda n: tolerant
                 )
                 entries[key] = expressions.parameters.finish(text, set(scope)) if found is not None else str(text)
             else:
@@ -483,4 +498,3 @@ def hardware_spec(document: Document, objects: Objects, expressions: Expressions
 
 
 reading_rule("unknown-word", "a key with a closed choice of words must have one of them")
-reading_rule("condition", "a threshold must be a condition")

@@ -80,6 +80,7 @@ _SMALL_PREFIXES = {"c": -2, "d": -1, "da": 1, "h": 2}  # only metre and litre ta
 _SHORT = {
     **{"mV": "mvolt", "mA": "mamp", "uA": "uamp", "nA": "namp", "pA": "pamp"},
     **{"pF": "pfarad", "uF": "ufarad", "nF": "nfarad", "nS": "nsiemens", "uS": "usiemens", "mS": "msiemens"},
+    **{"ns": "nsecond", "ps": "psecond"},  # Brian2 has no short name for them, circuits need one
     **{"ms": "msecond", "us": "usecond", "Hz": "hertz", "kHz": "khertz", "MHz": "Mhertz"},
     **{"cm": "cmetre", "mm": "mmetre", "um": "umetre", "mM": "mmolar", "uM": "umolar", "nM": "nmolar"},
     **{f"{short}{power}": f"{short[0]}metre{power}" for short in ("cm", "mm", "um") for power in (2, 3)},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mgdcircuits.netlist.checks.registry import Report, reading_rule
@@ -70,8 +70,12 @@ class Objects:
     lost: set[str] = field(default_factory=set)
 
     def every(self) -> list[PopulationSpec | CouplingSpec]:
-        """All objects in netlist order: a population after the couplings of the chain that reach it."""
-        return [*self.populations.values(), *self.couplings.values()]
+        """All objects, layer by layer: a population behind the couplings that reach it."""
+        found: list[PopulationSpec | CouplingSpec] = []
+        for population in self.populations.values():
+            found += [c for c in self.couplings.values() if c.post == population.name]
+            found.append(population)
+        return found
 
     def variables(self) -> dict[str, Variable]:
         """Every variable by its qualified name."""
@@ -159,7 +163,14 @@ def build(
     for population in draft.populations.values():
         written = _written_in(population, draft, report)
         objects.broken[population.name] = population.template.broken
-        objects.populations[population.name] = _population(population, driven, inputs, written, parameters, report)
+        elsewhere = {
+            variable
+            for other, variable in driven
+            if population.template.name and draft.populations[other].template.name == population.template.name
+        }  # driven in another population of the same kind: here it is zero
+        objects.populations[population.name] = _population(
+            population, driven, inputs, written, elsewhere, parameters, report
+        )
     for coupling in draft.couplings.values():
         broken = objects.broken.get(coupling.name, frozenset())
         objects.broken[coupling.name] = broken | coupling.template.broken
@@ -377,6 +388,7 @@ def _population(
     driven: Mapping[tuple[str, str], Coupling],
     inputs: set[tuple[str, str]],
     written: set[str],
+    elsewhere: set[str],
     parameters: Parameters,
     report: Report,
 ) -> PopulationSpec:
@@ -386,6 +398,12 @@ def _population(
     }
     variables = _variables(
         template, name, Axis.UNIT, population.shape, {}, roles, written, {}, parameters, report
+    )
+    variables = tuple(
+        replace(v, initial=f"0*{v.unit}" if v.dimensions != DIMENSIONLESS else "0")
+        if v.role is Role.CONSTANT and v.initial is None and v.name not in written and v.name in elsewhere
+        else v
+        for v in variables
     )
     local = set(template.lines)
     texts = {key: _finished(template.texts.get(key), local, parameters, report) for key in ("threshold", "refractory")}

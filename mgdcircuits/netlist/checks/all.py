@@ -1,5 +1,6 @@
 """Imports every module of rules, so that all of them are registered."""
 
-from mgdcircuits.netlist.checks import registry
+from mgdcircuits.netlist.checks import devices, equations, graph, timing
+from mgdcircuits.netlist.checks.registry import RULES
 
-RULES = registry.RULES
+__all__ = ["RULES", "devices", "equations", "graph", "timing"]

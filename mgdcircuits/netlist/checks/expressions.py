@@ -18,7 +18,7 @@ from mgdcircuits.netlist.expressions import (
     names,
     nearest,
 )
-from mgdcircuits.netlist.parameters import Parameters
+from mgdcircuits.netlist.parameters import Parameters, is_about_units
 from mgdcircuits.netlist.spec import Dimensions, Position
 from mgdcircuits.netlist.units import DIMENSIONLESS, describe, power
 
@@ -50,8 +50,23 @@ class Expressions:
         tolerated: Callable[[str], bool] = lambda name: False,
         condition: bool = False,
         other: str = "",
+        rule: str = "unit-mismatch",
     ) -> Dimensions | None:
-        """Report what is wrong with an expression; return its dimensions where they are known."""
+        """Report what is wrong with an expression; return its dimensions where they are known.
+
+        Parameters
+        ----------
+        want
+            The dimensions that it should have; `other` says why.
+        reductions
+            Whether `sum`, `mean`... may stand in it.
+        tolerated
+            Whether an unknown name may belong to something that was reported already.
+        condition
+            It must be true or false.
+        rule
+            The rule that a wrong unit breaks.
+        """
         known = self.known(scope)
         try:
             used = names(expression)
@@ -70,19 +85,12 @@ class Expressions:
             self.unknown(problem, at, known, what, functions)
             return None
         except ExpressionError as problem:
-            rule = "unit-mismatch" if _is_about_units(problem.message) else "expression"
-            self.report.add(rule, at, f"{what}: {problem.message}", "", problem.mend)
+            self.report.add(rule if is_about_units(problem.message) else "expression", at, f"{what}: {problem.message}", "", problem.mend)
             return None
         if condition and not is_condition(expression) and found != DIMENSIONLESS:
-            self.report.add("unit-mismatch", at, f"{what} is {describe(found)}", "a condition that is true or false")
-        elif condition and not is_condition(expression) and not _may_be_truth(expression):
-            self.report.add(
-                "condition", at, f"{what}: `{expression}` is neither true nor false", "a comparison such as `v > -50*mV`"
-            )
+            self.report.add(rule, at, f"{what} is {describe(found)}", "a condition, which is true or false", "write `... > ...`")
         elif want is not None and found != want:
-            self.report.add(
-                "unit-mismatch", at, f"{what} is {_said(found)}", f"{_said(want)}{other}", _mend(found, want)
-            )
+            self.report.add(rule, at, f"{what} is {_said(found)}", f"{_said(want)}{other}", _mend(found, want))
         return found
 
     def unknown(
@@ -97,16 +105,6 @@ class Expressions:
         expected = "a function of the language" if is_function else "a variable, a parameter or a unit"
         mend = f"did you mean `{close}`?" if close else ("" if is_function else "define it, or correct its spelling")
         self.report.add("unknown-name", at, f"{what}: unknown {kind} `{problem.name}`", expected, mend)
-
-
-def _is_about_units(message: str) -> bool:
-    words = ("adds ", "subtracts ", "compares ", "takes the remainder", "gives ", "needs a number", "needs a time", "the exponent")
-    return message.startswith(words) or " needs a number without unit" in message or " gives " in message
-
-
-def _may_be_truth(expression: str) -> bool:
-    """A name or a product of names may hold 1 or 0; an expression with a bare sum of numbers is not looked into."""
-    return True
 
 
 def _said(found: Dimensions) -> str:

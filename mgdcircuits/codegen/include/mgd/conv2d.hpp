@@ -30,7 +30,7 @@ struct Conv2d {
   template <class V, class F, class S>
   static void gather(int n_threads, Index nb, const F& f, const S& store) {
     gather_rows<V>(n_threads, nb, V(0), store, [&](Index syn, Index pre, Index post, Index block, V acc)
-        __attribute__((always_inline)) { return acc + f(syn, pre, post, block); });
+        __attribute__((always_inline)) { return settled(acc + f(syn, pre, post, block)); });
   }
 
   template <class V, class F, class S>
@@ -91,6 +91,8 @@ struct Conv2d {
   static constexpr int end_inner = larger(
       first_inner, W_in + PX - (KW - 1) * DX - 1 < 0 ? 0 : smaller(W_out, (W_in + PX - (KW - 1) * DX - 1) / SX + 1));
   static constexpr int n_inner = end_inner - first_inner;
+  // The other output columns, e = 0 ... W_out - n_inner - 1.
+  static constexpr int border_column(int e) { return e < first_inner ? e : e + n_inner; }
 
   // f(kx) for every kx, unrolled while the kernel is small.
   template <class F>
@@ -118,11 +120,11 @@ struct Conv2d {
       in_tiles<O, channels>([&](int oc, auto n_oc) __attribute__((always_inline)) {
         constexpr int N = decltype(n_oc)::value;
         const int channel = g * O + oc;
-        for (int ox = 0; ox < first_inner; ++ox) gather_tile<V, N, 1, false>(g, channel, oy, ox, block, start, store, fold);
+        for (int e = 0; e < W_out - n_inner; ++e)
+          gather_tile<V, N, 1, false>(g, channel, oy, border_column(e), block, start, store, fold);
         in_tiles<n_inner, columns>([&](int ox, auto n_ox) __attribute__((always_inline)) {
           gather_tile<V, N, decltype(n_ox)::value, true>(g, channel, oy, first_inner + ox, block, start, store, fold);
         });
-        for (int ox = end_inner; ox < W_out; ++ox) gather_tile<V, N, 1, false>(g, channel, oy, ox, block, start, store, fold);
       });
   }
 
@@ -159,7 +161,8 @@ struct Conv2d {
 
   template <class V, class F, class S>
   static MGD_KERNEL void pre_row(int iy, Index block, const F& f, const S& store) {
-    constexpr int channels = smaller(4, I), columns = larger(1, register_tile<V>() / channels);
+    constexpr int channels = smaller(4, I);
+    constexpr int columns = larger(1, smaller(register_tile<V>() / channels, divide_up(W_in, SX)));
     for (int g = 0; g < G; ++g)
       in_tiles<I, channels>([&](int ic, auto n_ic) __attribute__((always_inline)) {
         constexpr int N = decltype(n_ic)::value;
@@ -175,13 +178,12 @@ struct Conv2d {
             }
           begin = smaller(begin, n_columns);
           end = larger(end, begin);
-          int j = 0;
-          for (; j < begin; ++j) pre_tile<V, N, 1, false>(g, ic, iy, phase + j * SX, block, f, store);
-          for (; j + columns <= end; j += columns) pre_tile<V, N, columns, true>(g, ic, iy, phase + j * SX, block, f, store);
-          if constexpr (columns >= 4)
-            for (; j + 2 <= end; j += 2) pre_tile<V, N, 2, true>(g, ic, iy, phase + j * SX, block, f, store);
-          for (; j < end; ++j) pre_tile<V, N, 1, true>(g, ic, iy, phase + j * SX, block, f, store);
-          for (; j < n_columns; ++j) pre_tile<V, N, 1, false>(g, ic, iy, phase + j * SX, block, f, store);
+          const int tiles = (end - begin) / columns, tiled = tiles * columns;
+          for (int t = 0; t < tiles; ++t)
+            pre_tile<V, N, columns, true>(g, ic, iy, phase + (begin + t * columns) * SX, block, f, store);
+          // The rest one by one: the border, and what no tile of columns covers.
+          for (int e = 0; e < n_columns - tiled; ++e)
+            pre_tile<V, N, 1, false>(g, ic, iy, phase + (e < begin ? e : e + tiled) * SX, block, f, store);
         }
       });
   }
@@ -206,8 +208,9 @@ struct Conv2d {
           if (!Inner && (x < 0 || ox >= W_out)) return;
           unroll<Channels>([&](auto i) __attribute__((always_inline)) {
             unroll<Columns>([&](auto p) __attribute__((always_inline)) {
-              acc[i][p] = acc[i][p] + f(synapse(g * O + oc, ic + i, ky, kx), pre_index(g * I + ic + i, iy, ix + p * SX),
-                                        post_index(g * O + oc, oy, ox + p), block);
+              acc[i][p] = settled(acc[i][p] + f(synapse(g * O + oc, ic + i, ky, kx),
+                                                pre_index(g * I + ic + i, iy, ix + p * SX),
+                                                post_index(g * O + oc, oy, ox + p), block));
             });
           });
         });
@@ -286,13 +289,13 @@ struct Conv2d {
                 over_tile<Outs, Ins, P::taps>([&](auto o, auto i, auto t) __attribute__((always_inline)) {
                   const int kx = group * P::taps + t, ix = ox * SX - PX + kx * DX;
                   if (!decltype(inner)::value && (ix < 0 || ix >= W_in)) return;
-                  acc[o][i][t] = acc[o][i][t] + f(synapse(oc + o, ic + i, ky, kx), pre_index(g * I + ic + i, iy, ix),
-                                                  post_index(oc + o, oy, ox), block);
+                  acc[o][i][t] = settled(acc[o][i][t] + f(synapse(oc + o, ic + i, ky, kx),
+                                                          pre_index(g * I + ic + i, iy, ix),
+                                                          post_index(oc + o, oy, ox), block));
                 });
             };
-            for (int ox = 0; ox < first_inner; ++ox) place(ox, std::false_type{});
             for (int ox = first_inner; ox < end_inner; ++ox) place(ox, std::true_type{});
-            for (int ox = end_inner; ox < W_out; ++ox) place(ox, std::false_type{});
+            for (int e = 0; e < W_out - n_inner; ++e) place(border_column(e), std::false_type{});
             over_tile<Outs, Ins, P::taps>([&](auto o, auto i, auto t) __attribute__((always_inline)) {
               kept[o][i][t] = acc[o][i][t];
             });

@@ -13,7 +13,7 @@ struct Dense {
   template <class V, class F, class S>
   static void gather(int n_threads, Index nb, const F& f, const S& store) {
     over_units<V, N_post, N_pre>(n_threads, nb, V(0), store, [&](Index pre, Index post, Index block, V acc)
-        __attribute__((always_inline)) { return acc + f(post * N_pre + pre, pre, post, block); });
+        __attribute__((always_inline)) { return settled(acc + f(post * N_pre + pre, pre, post, block)); });
   }
 
   template <class V, class F, class S>
@@ -25,7 +25,7 @@ struct Dense {
   template <class V, class F, class S>
   static void to_pre(int n_threads, Index nb, const F& f, const S& store) {
     over_units<V, N_pre, N_post>(n_threads, nb, V(0), store, [&](Index post, Index pre, Index block, V acc)
-        __attribute__((always_inline)) { return acc + f(post * N_pre + pre, pre, post, block); });
+        __attribute__((always_inline)) { return settled(acc + f(post * N_pre + pre, pre, post, block)); });
   }
 
   template <class V, class F, class A>
@@ -89,7 +89,7 @@ struct Dense {
       for (Index block = block_begin; block < block_end; ++block)
         unroll<Posts>([&](auto o) __attribute__((always_inline)) {
           unroll<P>([&](auto i) __attribute__((always_inline)) {
-            acc[o][i] = acc[o][i] + f((post + o) * N_pre + pre + i, Index(pre + i), post + o, block);
+            acc[o][i] = settled(acc[o][i] + f((post + o) * N_pre + pre + i, Index(pre + i), post + o, block));
           });
         });
       unroll<Posts>([&](auto o) __attribute__((always_inline)) {

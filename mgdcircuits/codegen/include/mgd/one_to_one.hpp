@@ -27,7 +27,7 @@ struct OneToOne {
   static void to_parameter(int n_threads, Index block_begin, Index block_end, const F& f, const A& add) {
     over_units<V>(n_threads, block_end - block_begin, [&](Index i) {
       V acc(0);
-      for (Index block = block_begin; block < block_end; ++block) acc += f(i, i, i, block);
+      for (Index block = block_begin; block < block_end; ++block) acc = settled(acc + f(i, i, i, block));
       add(i, acc);
     });
   }

@@ -23,7 +23,7 @@ struct Pool2d {
 
   template <class V, class F, class S>
   static void gather(int n_threads, Index nb, const F& f, const S& store) {
-    over_outputs<V>(n_threads, nb, V(0), f, store, [](V acc, V x) { return acc + x; });
+    over_outputs<V>(n_threads, nb, V(0), f, store, [](V acc, V x) { return settled(acc + x); });
   }
   template <class V, class F, class S>
   static void gather_max(int n_threads, Index nb, const F& f, const S& store) {
@@ -123,7 +123,7 @@ struct Pool2d {
       for (Index block = 0; block < nb; ++block) {
         V acc(0);
         for (int oy = rows.begin; oy < rows.end; ++oy)
-          for (int ox = columns.begin; ox < columns.end; ++ox) acc += f(pre, post_index(c, oy, ox), oy, ox, block);
+          for (int ox = columns.begin; ox < columns.end; ++ox) acc = settled(acc + f(pre, post_index(c, oy, ox), oy, ox, block));
         store(pre, block, acc);
       }
     }

@@ -20,7 +20,7 @@ struct Constants<float> {
   static constexpr float integral_from = 0x1p23f;  // every larger float is an integer
   static constexpr int mantissa = 23, bias = 127;
   static constexpr float log2e = 0x1.715476p+0f, ln2_hi = 0x1.62e43p-1f, ln2_lo = -0x1.05c61p-29f;
-  static constexpr float exp_max = 89.5f, exp_min = -104.0f;  // exp overflows, is zero
+  static constexpr float exp_max = 89.5f, exp_min = -104.0f;  // exp is inf, 0; at exp_max 2^(k-2) is finite
   static constexpr float expm1_min = -18.0f, tanh_one = 10.0f, smallest_normal = 0x1p-126f;
   // (exp(r) - 1 - r)/r^2 on |r| <= ln(2)/2
   static constexpr int exp_degree = 5;
@@ -31,7 +31,12 @@ struct Constants<float> {
   static constexpr std::uint32_t sqrt_half_bits = 0x3f3504f3u, one_bits = 0x3f800000u, mantissa_mask = 0x007fffffu;
   static constexpr float log_ln2_hi = 0x1.62e3p-1f, log_ln2_lo = 0x1.2fefa2p-17f;
   static constexpr float two_mantissa = 0x1p25f;
-  static constexpr float odd_linear = 0x1p-13f, linear = 0x1p-26f;  // below: tanh x = sinh x = x; expm1 x = x
+  static constexpr float linear = 0x1p-26f;  // expm1 x = x below
+  // (tanh(x)/x - 1)/x^2 and (sinh(x)/x - 1)/x^2 in powers of x^2, on |x| below tanh_small and sinh_small
+  static constexpr float tanh_small = 0.55f, sinh_small = 1.0f;
+  static constexpr int tanh_degree = 4, sinh_degree = 3;
+  static constexpr float tanh_poly[] = {-0x1.555554p-2f, 0x1.110ff4p-3f, -0x1.b9a2eep-5f, 0x1.5d3e24p-6f, -0x1.b1ee9cp-8f};
+  static constexpr float sinh_poly[] = {0x1.555556p-3f, 0x1.11111ep-7f, 0x1.a008fcp-13f, 0x1.78a7cp-19f};
   static constexpr int two_mantissa_log = 25;
 };
 
@@ -41,7 +46,7 @@ struct Constants<double> {
   static constexpr double integral_from = 0x1p52;
   static constexpr int mantissa = 52, bias = 1023;
   static constexpr double log2e = 0x1.71547652b82fep+0, ln2_hi = 0x1.62e42fefa39efp-1, ln2_lo = 0x1.abc9e3b39803fp-56;
-  static constexpr double exp_max = 711.0, exp_min = -746.0;
+  static constexpr double exp_max = 710.7, exp_min = -746.0;
   static constexpr double expm1_min = -38.0, tanh_one = 20.0, smallest_normal = 0x1p-1022;
   static constexpr int exp_degree = 10;
   static constexpr double exp_poly[] = {
@@ -56,7 +61,15 @@ struct Constants<double> {
                                  mantissa_mask = 0x000fffffffffffffull;
   static constexpr double log_ln2_hi = 6.93147180369123816490e-01, log_ln2_lo = 1.90821492927058770002e-10;
   static constexpr double two_mantissa = 0x1p54;
-  static constexpr double odd_linear = 0x1p-28, linear = 0x1p-55;
+  static constexpr double linear = 0x1p-55;
+  static constexpr double tanh_small = 0.35, sinh_small = 1.0;
+  static constexpr int tanh_degree = 8, sinh_degree = 6;
+  static constexpr double tanh_poly[] = {-0x1.5555555555555p-2, 0x1.1111111111065p-3,   -0x1.ba1ba1b9f6c13p-5,
+                                         0x1.664f486a74821p-6,  -0x1.226e2d5695e38p-7,  0x1.d6d0d3d049732p-9,
+                                         -0x1.7d4f6a3254855p-10, 0x1.2fece6ffaa800p-11, -0x1.92d430ee05284p-13};
+  static constexpr double sinh_poly[] = {0x1.5555555555555p-3,  0x1.11111111110fdp-7,  0x1.a01a01a01ee80p-13,
+                                         0x1.71de3a4e13ea0p-19, 0x1.ae6460fbe4ee7p-26, 0x1.611cb2bdfeca3p-33,
+                                         0x1.b412592656c75p-41};
   static constexpr int two_mantissa_log = 54;
 };
 
@@ -134,13 +147,21 @@ MGD_INLINE V expm1(V x) {
   return select(abs(x) < splat<V>(C::linear), x, y);  // keeps -0 and subnormal digits
 }
 
+// x + x^3 P(x^2)
+template <int N, class V>
+MGD_INLINE V odd(V x, const Element<V>* c) {
+  const V z = x * x;
+  return fma(x * z, horner<N>(z, c), x);
+}
+
 template <class V>
 MGD_INLINE V tanh(V x) {
   using C = Constants<Element<V>>;
   const V a = abs(x);
   const V y = clamp_above(a, C::tanh_one);
   const V q = quarter_expm1(y + y);
-  return select(a < splat<V>(C::odd_linear), x, copysign(q / (q + splat<V>(Element<V>(0.5))), x));
+  const V large = q / (q + splat<V>(Element<V>(0.5)));
+  return copysign(select(a < splat<V>(C::tanh_small), odd<C::tanh_degree>(a, C::tanh_poly), large), x);
 }
 
 template <class V>
@@ -151,8 +172,8 @@ MGD_INLINE V sinh(V x) {
   const V a = abs(x);
   const V q = quarter_expm1(clamp_above(a, C::exp_max));
   const V bounded = clamp_above(q, T(0x1p60));
-  const V y = fma(splat<V>(T(0.5)), bounded / (bounded + splat<V>(T(0.25))), q + q);
-  return select(a < splat<V>(C::odd_linear), x, copysign(y, x));
+  const V large = fma(splat<V>(T(0.5)), bounded / (bounded + splat<V>(T(0.25))), q + q);
+  return copysign(select(a < splat<V>(C::sinh_small), odd<C::sinh_degree>(a, C::sinh_poly), large), x);
 }
 
 template <class V>
@@ -169,9 +190,12 @@ MGD_INLINE V cosh(V x) {
 template <class V>
 MGD_INLINE V sigmoid(V x) {
   using T = Element<V>;
-  const V e = exp(-abs(x));
-  const V one = splat<V>(1);
-  return select(x < splat<V>(T(0)), e, one) / (one + e);
+  const V e = exp(-abs(x)), one = splat<V>(1);
+  const V d = one + e, lost = e - (d - one);  // d + lost = 1 + e exactly
+  const V numerator = select(x < splat<V>(T(0)), e, one), inverse = one / d;
+  const V y = numerator * inverse;
+  const V residual = fma(-y, lost, fma(-y, d, numerator));
+  return fma(residual, inverse, y);
 }
 
 template <class V>
@@ -191,10 +215,10 @@ MGD_INLINE V log(V x) {
   const V f = m - one;
   const V s = f / (splat<V>(2) + f);
   const V z = s * s;
-  const V R = z * horner<C::log_terms - 1>(z, C::log_poly);
-  const V half_square = splat<V>(T(0.5)) * f * f;
-  const V tail = fma(s, half_square + R, k * splat<V>(C::log_ln2_lo));
-  V y = fma(k, splat<V>(C::log_ln2_hi), f - (half_square - tail));
+  const V P = horner<C::log_terms - 1>(z, C::log_poly);
+  const V half = splat<V>(T(0.5)) * f;
+  const V tail = fma(s, fma(z, P, half * f), k * splat<V>(C::log_ln2_lo));
+  V y = fma(k, splat<V>(C::log_ln2_hi), f - fma(half, f, -tail));
   y = select(x == zero, splat<V>(-T(INFINITY)), y);
   y = select(x < zero, splat<V>(T(NAN)), y);
   // inf and nan pass through
@@ -277,8 +301,10 @@ template <class V>
 MGD_INLINE V exprel(V x) {  // (exp(x) - 1)/x
   return widen(x, [](auto a) __attribute__((always_inline)) {
     using D = decltype(a);
-    const D inf = splat<D>(INFINITY), one = splat<D>(1);
-    return select(a == splat<D>(0), one, select(a == inf, inf, expm1(a) / a));
+    const D inf = splat<D>(INFINITY), one = splat<D>(1), large = splat<D>(700.0);
+    const D half = exp(splat<D>(0.5) * a);  // exp(a) overflows before exp(a)/a does
+    const D y = select(a > large, half / a * half, expm1(a) / a);
+    return select(a == splat<D>(0), one, select(a == inf, inf, y));
   });
 }
 

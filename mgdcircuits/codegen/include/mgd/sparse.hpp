@@ -20,7 +20,7 @@ struct Sparse {
   template <class V, class F, class S>
   void gather(int n_threads, Index nb, const F& f, const S& store) const {
     over_units<V>(n_threads, nb, n_post, post_start, V(0), store, [&](Index e, Index post, Index block, V acc)
-        __attribute__((always_inline)) { return acc + f(Index(post_syn[e]), Index(post_pre[e]), post, block); });
+        __attribute__((always_inline)) { return settled(acc + f(Index(post_syn[e]), Index(post_pre[e]), post, block)); });
   }
   template <class V, class F, class S>
   void gather_max(int n_threads, Index nb, const F& f, const S& store) const {
@@ -30,7 +30,7 @@ struct Sparse {
   template <class V, class F, class S>
   void to_pre(int n_threads, Index nb, const F& f, const S& store) const {
     over_units<V>(n_threads, nb, n_pre, pre_start, V(0), store, [&](Index e, Index pre, Index block, V acc)
-        __attribute__((always_inline)) { return acc + f(Index(pre_syn[e]), pre, Index(pre_post[e]), block); });
+        __attribute__((always_inline)) { return settled(acc + f(Index(pre_syn[e]), pre, Index(pre_post[e]), block)); });
   }
   template <class V, class F, class A>
   void to_parameter(int n_threads, Index block_begin, Index block_end, const F& f, const A& add) const {
@@ -71,7 +71,7 @@ struct Sparse {
     for (Index syn = begin; syn < end; ++syn) {
       V acc(0);
       for (Index block = block_begin; block < block_end; ++block)
-        acc += f(syn, Index(syn_pre[syn]), Index(syn_post[syn]), block);
+        acc = settled(acc + f(syn, Index(syn_pre[syn]), Index(syn_post[syn]), block));
       add(syn, acc);
     }
   }

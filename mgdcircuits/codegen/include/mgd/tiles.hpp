@@ -70,6 +70,18 @@ MGD_INLINE void in_tiles(const F& f) {
   if constexpr (Extent % Size != 0) f(Extent - Extent % Size, std::integral_constant<int, Extent % Size>{});
 }
 
+// A running sum, as it is. With one lane the compiler would vectorize across sums and then round products apart from sums
+// in one place and fused in another; the empty statement keeps every place alike.
+template <class V>
+MGD_INLINE V settled(V acc) {
+#if defined(__x86_64__)
+  if constexpr (V::width == 1) asm("" : "+x"(acc.v));
+#elif defined(__aarch64__)
+  if constexpr (V::width == 1) asm("" : "+w"(acc.v));
+#endif
+  return acc;
+}
+
 template <class V>
 MGD_INLINE V lowest() {
   return V(-static_cast<typename V::value_type>(INFINITY));

@@ -1,0 +1,136 @@
+"""Clocks and codes: what must fit into what."""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING
+
+from mgdcircuits.netlist.checks.registry import Report, rule
+from mgdcircuits.netlist.expressions import ExpressionError, bind, evaluate, parse, parse_call, text
+from mgdcircuits.netlist import library
+from mgdcircuits.netlist.learning import evaluations
+from mgdcircuits.netlist.parameters import SECOND
+from mgdcircuits.netlist.sizes import elements
+from mgdcircuits.netlist.source import Text
+
+if TYPE_CHECKING:
+    from mgdcircuits.netlist.load import Circuit
+
+CLOSE = 1e-6
+"""Two times are the same if they differ by less than this part of the smaller one."""
+
+
+def _multiple(long: float, short: float) -> bool:
+    """Whether `long` is one or more times `short`."""
+    ratio = long / short
+    return ratio > 0.5 and abs(ratio - round(ratio)) < CLOSE * max(1.0, ratio)
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that a person would use."""
+    for unit, size in (("second", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9), ("ps", 1e-12)):
+        if seconds >= size * (1 - 1e-9):
+            return f"{seconds / size:.6g} {unit}"
+    return f"{seconds:.6g} second"
+
+
+@rule("passes-fit", "tau_x and tau_theta must be whole numbers of iterations: the passes must fit into them")
+def passes_fit(circuit: Circuit, report: Report) -> None:
+    """`tau_x` and `tau_theta` against the duration of an iteration."""
+    iteration, constants = circuit.parameters.iteration, circuit.parameters.constants()
+    if iteration is None or not circuit.spec.learning or not _usable(circuit):
+        return
+    count = evaluations(circuit.spec.learning)
+    each = "a trial" if circuit.spec.trial is not None else f"tau_p = {duration(constants['tau_p'].value)}"
+    for clock in ("tau_x", "tau_theta"):
+        value = constants.get(clock)
+        if value is None or _multiple(value.value, iteration.value):
+            continue
+        what = "do not fit into" if value.value < iteration.value else "do not divide"
+        plural = "evaluation" if count == 1 else "evaluations"
+        report.add(
+            "passes-fit", circuit.parameters.texts[clock].at,
+            f"the passes {what} `{clock}`: {count} {plural} of {each} take {duration(iteration.value)}, `{clock}` is {duration(value.value)}",
+            f"a whole multiple of {duration(iteration.value)}", f"write `{clock}: iteration` or `{clock}: 10*iteration`",
+        )  # fmt: skip
+
+
+def _usable(circuit: Circuit) -> bool:
+    constants = circuit.parameters.constants()
+    return "tau_p" in constants and constants["tau_p"].value > 0
+
+
+@rule("clock-multiples", "clocks must be whole multiples of the integration step, and windows must lie inside an evaluation")
+def clock_multiples(circuit: Circuit, report: Report) -> None:
+    """`tau_p` and the phases of a trial against `dt`, the window of the cost against `tau_p`."""
+    constants, parameters = circuit.parameters.constants(), circuit.parameters
+    dt, held = constants.get("dt"), constants.get("tau_p")
+    learns = bool(circuit.spec.learning)
+    if dt is not None and held is not None and learns and not _multiple(held.value, dt.value):
+        report.add(
+            "clock-multiples", parameters.texts["tau_p"].at, f"`tau_p` is {duration(held.value)}, `dt` is {duration(dt.value)}",
+            "tau_p a whole multiple of dt", f"write for example `tau_p: {max(1, round(held.value / dt.value))}*dt`",
+        )  # fmt: skip
+    for phase in circuit.spec.trial.phases if circuit.spec.trial is not None and dt is not None else ():
+        try:
+            length = evaluate(phase.duration, constants)
+        except ExpressionError:
+            continue
+        if length.dimensions == SECOND and length.value > 0 and not _multiple(length.value, dt.value):  # type: ignore[union-attr]
+            at = circuit.spec.trial.at if circuit.spec.trial else None
+            doc = circuit.document.trial.extras.get(phase.name) if circuit.document.trial else None  # type: ignore[call-overload]
+            at = getattr(doc, "at", at)
+            report.add(
+                "clock-multiples", at, f"the phase `{phase.name}` lasts {duration(length.value)}, `dt` is {duration(dt.value)}",  # type: ignore[union-attr]
+                "a whole multiple of dt",
+            )  # fmt: skip
+    cost = circuit.spec.cost
+    if cost is not None and cost.over is not None and held is not None and circuit.spec.trial is None:
+        if cost.over[1] > held.value * (1 + CLOSE):
+            assert circuit.document.cost is not None
+            at = circuit.document.cost.over.at
+            report.add(
+                "clock-multiples", at, f"the window `over` ends at {duration(cost.over[1])}, an evaluation (tau_p) at {duration(held.value)}",
+                "a window inside an evaluation", "make `tau_p` longer or the window earlier",
+            )  # fmt: skip
+
+
+@rule("sinusoid", "frequencies must be resolved: below 1/(2*tau_p), and apart by at least one over the window")
+def sinusoid(circuit: Circuit, report: Report) -> None:
+    """The code `sinusoid(spacing)` in `perturb`."""
+    constants = circuit.parameters.constants()
+    held, window = constants.get("tau_p"), constants.get("tau_theta")
+    populations = circuit.objects.populations
+    things = {f"{t.name}.{v.name}": (t, v) for t in circuit.objects.every() for v in t.variables}
+    by_name = {system.name: system for system in circuit.spec.learning}
+    for name, doc in circuit.document.learning.items():
+        system = by_name.get(str(name))
+        if system is None or system.perturb is None or doc.perturb is None or held is None or window is None:
+            continue
+        largest = max((sum(elements(*things[q], populations) for q in block) for block in system.perturb.blocks), default=0)
+        for key, code in doc.perturb.extras.items():
+            spacing = _spacing(code, constants)
+            if spacing is None or not isinstance(code, Text):
+                continue
+            highest, limit = largest * spacing, 1 / (2 * held.value)
+            if highest >= limit:
+                report.add(
+                    "sinusoid", code.at, f"`{key}`: {largest} frequencies {spacing:g} Hz apart reach {highest:g} Hz",
+                    f"less than 1/(2*tau_p) = {limit:g} Hz", "make `spacing` or `tau_p` smaller, or perturb in blocks",
+                )  # fmt: skip
+            if system.clear and spacing < (1 - CLOSE) / window.value:
+                report.add(
+                    "sinusoid", code.at, f"`{key}`: frequencies {spacing:g} Hz apart cannot be told apart in tau_theta = {duration(window.value)}",
+                    f"a spacing of at least 1/tau_theta = {1 / window.value:g} Hz", "make `spacing` or `tau_theta` larger",
+                )  # fmt: skip
+
+
+def _spacing(code: Text, constants: dict) -> float | None:  # type: ignore[type-arg]
+    try:
+        for node in ast.walk(parse(code)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "sinusoid":
+                bound = bind(library.codes()["sinusoid"], parse_call(text(node)))
+                return evaluate(bound["spacing"], constants).value
+    except ExpressionError:
+        return None
+    return None

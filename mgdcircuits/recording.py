@@ -1,0 +1,325 @@
+"""From an entry of `record:` to what is read of a session, and when."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mgdcircuits.circuit.program import Array
+from mgdcircuits.errors import RecordError
+from mgdcircuits.netlist.spec import RecordSpec, Sharing
+from mgdcircuits.record import DECLARED, ROW, Declaration, Intent
+
+if TYPE_CHECKING:
+    from mgdcircuits.session import Session
+
+ALWAYS = {
+    "accuracy",
+    "train_accuracy",
+    "test_accuracy",
+    "accuracy_train",
+    "accuracy_test",
+    "writes",
+    "hardware_time",
+    "reward",
+}
+"""Words of `record:` that every run has anyway; so is the cost by its own name."""
+GRADIENT = {"cosine", "norm_ratio"}
+"""Words that ask for the exact gradient."""
+NOT_YET = {"energy": "energies are counted by a later version"}
+MEND = "leave it out of `record:`, or say what to record instead (--record NAME, --record none)"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One array of the session that goes to disk."""
+
+    declaration: Declaration
+    array: str
+    shape: tuple[int, ...]  # behind the member axis
+    units: tuple[int, ...] | None
+
+    def read(self, session: Session) -> np.ndarray:
+        """The values now; members first where there are several."""
+        values = np.asarray(session.view(self.array))
+        leading = (session.members,) if session.members > 1 else ()
+        if self.units is not None:
+            lanes = self.shape[:-1]
+            values = values.reshape(*leading, *lanes, -1)[..., list(self.units)]
+        return values.reshape(*leading, *self.shape)
+
+
+@dataclass(frozen=True)
+class Spikes:
+    """Spikes of a population: a ragged array, with the number of spikes of each row."""
+
+    population: str
+
+    @property
+    def dimension(self) -> str:
+        """The dimension that counts spikes."""
+        return f"spike_{self.population}"
+
+    def declarations(self, members: int) -> list[Declaration]:
+        """Counts per row, and time, unit (and member) per spike."""
+        name, further = self.population, {"intent": Intent.RECORDED, "per_member": False}
+        found = [
+            Declaration(
+                f"spike_count_{name}", (ROW,), f"spikes of {name} since the previous row", dtype="i8", **further
+            ),
+            Declaration(
+                f"spike_time_{name}", (self.dimension,), f"simulated time of a spike of {name}", "s", **further
+            ),
+            Declaration(f"spike_unit_{name}", (self.dimension,), f"unit of {name} that fired", dtype="i4", **further),
+            Declaration(f"spike_sample_{name}", (self.dimension,), "sample of the batch", dtype="i4", **further),
+        ]
+        if members > 1:
+            found.append(Declaration(f"spike_member_{name}", (self.dimension,), "member", dtype="i4", **further))
+        return found
+
+    def read(self, session: Session) -> dict[str, np.ndarray]:
+        """Spikes since the last reading, see `Session.spikes`."""
+        columns = session.spikes(self.population)  # time, unit, sample, member
+        names = ("time", "unit", "sample", "member")[: 4 if session.members > 1 else 3]
+        return {f"spike_{n}_{self.population}": np.asarray(c) for n, c in zip(names, columns, strict=False)}
+
+
+class Recorder:
+    """Everything that `record:` asks for beyond what every run has.
+
+    Parameters
+    ----------
+    session
+        What is recorded.
+    entries
+        Of the netlist, or the user's own; see `as_specs`.
+
+    Raises
+    ------
+    RecordError
+        An entry that the session cannot give.
+    """
+
+    def __init__(self, session: Session, entries: Sequence[RecordSpec]) -> None:
+        self._session = session
+        self._arrays: dict[str, Array] = {a.name: a for a in session.program.arrays}
+        self.wants_gradient = any(e.variable in GRADIENT for e in entries)
+        self.clocked: dict[str, tuple[int, list[Reading]]] = {}  # dimension -> iterations between readings, readings
+        self.spikes: list[Spikes] = []
+        self.sizes: dict[str, int] = {}
+        self.constants: dict[str, np.ndarray] = {}
+        self.declarations: list[Declaration] = []
+        cost = session.circuit.spec.cost
+        for entry in entries:
+            if entry.variable in ALWAYS | GRADIENT or (cost and entry.variable == cost.name and not entry.passes):
+                continue
+            if entry.variable in NOT_YET:
+                raise RecordError(f"{_at(entry)}record: {entry.variable}: {NOT_YET[entry.variable]}; {MEND}")
+            if entry.variable.startswith("spikes_"):
+                self._add_spikes(entry)
+            else:
+                self._add(entry)
+
+    def _add_spikes(self, entry: RecordSpec) -> None:
+        population = entry.variable.removeprefix("spikes_")
+        if population not in self._session.circuit.populations:
+            raise RecordError(f"{_at(entry)}record: {entry.variable}: no population is called {population}; {MEND}")
+        if not hasattr(self._session, "spikes"):
+            raise RecordError(
+                f"{_at(entry)}record: this session gives no spikes, so {entry.variable} cannot be recorded; {MEND}"
+            )
+        spikes = Spikes(population)
+        self.spikes.append(spikes)
+        self.declarations += spikes.declarations(self._session.members)
+
+    def _add(self, entry: RecordSpec) -> None:
+        period = self._period(entry)
+        for name, array in self._sources(entry).items():
+            if name in DECLARED:
+                name = f"record_{name}"
+            label = array.name
+            dimension = ROW if period is None else f"{name}_{ROW}"
+            shape, dims = list(array.shape), _axes(name, array.shape)
+            units = None
+            if entry.units is not None:
+                units = _units(entry, array.n)
+                shape, dims = [len(units)], [f"{name}_unit"]
+            elif shape == [1]:
+                shape, dims = [], []
+            if array.sharing is Sharing.REPLICA and self._session.batch > 1:
+                shape, dims = [self._session.batch, *shape], [f"{name}_sample", *dims]
+            self.sizes |= dict(zip(dims, shape, strict=True))
+            if units is not None:
+                at = Declaration(
+                    f"{name}_unit", (f"{name}_unit",), f"unit of {label}", "1", Intent.COORDINATE, "i8", False
+                )
+                self.declarations.append(at)
+                self.constants[at.name] = np.array(units)
+            dtype = {"real": "f4", "double": "f8", "integer": "i8"}[array.precision.value]
+            text = f"{label}, recorded at iteration" if period is None else f"{label}, every {entry.every}"
+            declared = Declaration(name, (dimension, *dims), text, self._unit_of(array), Intent.RECORDED, dtype)
+            declared = declared.with_members(self._session.members)
+            self.declarations.append(declared)
+            reading = Reading(declared, array.name, tuple(shape), units)
+            if period is None:
+                self.clocked.setdefault(ROW, (0, []))[1].append(reading)
+                continue
+            clock = Declaration(
+                dimension, (dimension,), f"iterations done, of {label}", "1", Intent.COORDINATE, "i8", False
+            )
+            self.declarations.append(clock)
+            self.clocked[dimension] = (period, [reading])
+
+    def _sources(self, entry: RecordSpec) -> dict[str, Array]:
+        """Name in the dataset to the array it is read from."""
+        word, spec = entry.variable, self._session.circuit.spec
+        if word == "G":
+            names = [n for n in self._session.circuit.plastic if f"{n}:G" in self._arrays]
+            return {f"G_{dataset_name(n)}": self._arrays[f"{n}:G"] for n in names}
+        if not entry.passes:
+            found = next((self._arrays[o] for o in (word, *self._scalars(word)) if o in self._arrays), None)
+            if found is not None:
+                return {dataset_name(word): found}
+            blocks = [a for prefix in self._scalars(word) for a in self._arrays if a.startswith(f"{prefix}@")]
+            if blocks:
+                many = len(blocks) > 1
+                return {f"{word}_block{a.rpartition('@')[2]}" if many else word: self._arrays[a] for a in blocks}
+            raise RecordError(f"{_at(entry)}record: the session keeps no values of {word}; {MEND}")
+        return {f"{dataset_name(word)}_{name}": self._of_pass(entry, name) for name in entry.passes}
+
+    def _scalars(self, word: str) -> list[str]:
+        return [f"{system.name}.{word}" for system in self._session.circuit.spec.learning]
+
+    def _of_pass(self, entry: RecordSpec, name: str) -> Array:
+        word, systems = entry.variable, self._session.circuit.spec.learning
+        options = [*(f"{scalar}.{name}" for scalar in self._scalars(word)), f"{word}@{name}"]
+        if any(dict(s.passes).get(name) == 0 for s in systems) and not self._session.circuit.is_continuous:
+            options.append(word)
+        for option in options:
+            if option in self._arrays:
+                return self._arrays[option]
+        raise RecordError(f"{_at(entry)}record: the session keeps no values of {word} in the pass {name}; {MEND}")
+
+    def _unit_of(self, array: Array) -> str:
+        for _, variable, candidate in self._session.circuit.variables.values():
+            if candidate.name == array.name.partition("@")[0].partition(":")[0]:
+                return variable.unit
+        return "1"
+
+    def _period(self, entry: RecordSpec) -> int | None:
+        """Iterations between two readings; None: with every row."""
+        if entry.every is None:
+            return None
+        from mgdcircuits.netlist import expressions
+        from mgdcircuits.netlist.units import Quantity
+
+        session = self._session
+        spec, second = session.circuit.spec, (0, 0, 1, 0, 0, 0, 0)
+        values = {
+            n: Quantity(v, spec.parameter_dimensions.get(n, (0,) * 7))
+            for n, v in spec.parameters.items()
+            if not isinstance(v, str)
+        }
+        values |= {n: Quantity(v, second) for n, v in session.clocks.seconds.items()}
+        seconds = expressions.evaluate(entry.every, values).value
+        ratio = seconds / session.clocks.iteration
+        count = round(ratio)
+        if count < 1 or abs(ratio - count) > 1e-6 * count:
+            raise RecordError(
+                f"{_at(entry)}record: {entry.variable} every {entry.every} = {seconds:g} s; a running session can be read "
+                f"between iterations only, which last {session.clocks.iteration:g} s; expected a whole multiple of that"
+            )
+        return count
+
+    def read_row(self) -> dict[str, Any]:
+        """Values that go with every row."""
+        readings = self.clocked.get(ROW, (0, []))[1]
+        return {r.declaration.name: r.read(self._session) for r in readings}
+
+    def due(self) -> dict[str, dict[str, Any]]:
+        """Values of the readings with a clock of their own that are due now, by dimension."""
+        now = self._session.iteration
+        return {
+            dim: {dim: now, **{r.declaration.name: r.read(self._session) for r in readings}}
+            for dim, (period, readings) in self.clocked.items()
+            if dim != ROW and now % period == 0
+        }
+
+    def next_due(self, now: int) -> int | None:
+        """The next iteration at which something is due, after `now`."""
+        periods = [period for dim, (period, _) in self.clocked.items() if dim != ROW]
+        return min(((now // p + 1) * p for p in periods), default=None)
+
+
+def as_specs(entries: Iterable[Any]) -> list[RecordSpec]:
+    """Entries given in Python: names, or mappings with `variable` and optionally `every`, `passes`, `units`.
+
+    Raises
+    ------
+    RecordError
+        Anything else.
+    """
+    found = []
+    for entry in entries:
+        if isinstance(entry, RecordSpec):
+            found.append(entry)
+        elif isinstance(entry, str):
+            found.append(RecordSpec(entry))
+        elif (
+            isinstance(entry, Mapping)
+            and "variable" in entry
+            and set(entry) <= {"variable", "every", "passes", "units"}
+        ):
+            passes = entry.get("passes", ())
+            found.append(
+                RecordSpec(
+                    variable=entry["variable"],
+                    every=None if entry.get("every") is None else str(entry["every"]),
+                    passes=(passes,) if isinstance(passes, str) else tuple(passes),
+                    units=None if entry.get("units") is None else str(entry["units"]),
+                )
+            )
+        else:
+            raise RecordError(
+                f"record entry {entry!r}; expected a name or a mapping with variable, every, passes, units"
+            )
+    return found
+
+
+def _axes(name: str, shape: Sequence[int]) -> list[str]:
+    return [f"{name}_unit"] if len(shape) == 1 else [f"{name}_axis{k}" for k in range(len(shape))]
+
+
+def dataset_name(word: str) -> str:
+    """`hidden.V` is called `V_hidden` in the dataset, as in equations of the netlist."""
+    owner, dot, rest = word.partition(".")
+    variable, colon, suffix = rest.partition(":")
+    return "_".join(p for p in (variable, owner, suffix) if p) if dot else word
+
+
+def _units(entry: RecordSpec, n: int) -> tuple[int, ...]:
+    """A Python slice or a list of indices as text."""
+    assert entry.units is not None
+    text = entry.units.strip().strip("[]")
+    try:
+        if ":" in text:
+            units = tuple(range(n)[slice(*(int(p) if p.strip() else None for p in text.split(":")))])
+        else:
+            listed = ast.literal_eval(f"({text},)")
+            units = tuple(range(n)[int(k)] for k in listed)
+    except (ValueError, SyntaxError, TypeError, IndexError):
+        units = ()
+    if not units:
+        raise RecordError(
+            f"{_at(entry)}record: units {entry.units!r} of {entry.variable} choose none of its {n}; expected a slice such as "
+            f"0:{min(n, 4)} or indices such as 0, {n - 1}"
+        )
+    return units
+
+
+def _at(entry: RecordSpec) -> str:
+    return f"{entry.at}: " if entry.at is not None else ""
