@@ -1,10 +1,10 @@
 """Randomness as a function: Philox4x32-10 in numpy, the oracle of ``codegen/include/mgd/philox.hpp``.
 
-A number is a pure function of a 64-bit *key* (seed, site, member), the *element*, the *replica* and the 64-bit *count* of
-the site's own clock. Nothing is drawn from a stream, so threads, recording and resuming cannot change a bit.
+A number is a pure function of a 64-bit *key* (seed, site, member), the *element*, the *replica* and the 64-bit *count*
+of the site's own clock. Nothing is drawn from a stream, so threads, recording and resuming cannot change a bit.
 
-One Philox call turns the counter ``(element word, replica, count low, count high)`` into four 32-bit words, dealt out to
-neighbouring elements:
+One Philox call turns the counter ``(element word, replica, count low, count high)`` into four 32-bit words, dealt out
+to neighbouring elements:
 
 =====================  =================================================
 ``bit``                bit ``e % 32`` of word ``e//32 % 4`` of call ``e//128``
@@ -92,9 +92,7 @@ def bit(key: ArrayLike, element: ArrayLike, replica: ArrayLike, count: ArrayLike
     return ((words >> (element & np.uint64(31))) & np.uint64(1)).astype(np.uint8)
 
 
-def sign(
-    key: ArrayLike, element: ArrayLike, replica: ArrayLike, count: ArrayLike, dtype: type = np.float32
-) -> NDArray:
+def sign(key: ArrayLike, element: ArrayLike, replica: ArrayLike, count: ArrayLike, dtype: type = np.float32) -> NDArray:
     """+1 where :func:`bit` is 1, else -1."""
     return (2 * bit(key, element, replica, count).astype(np.int8) - 1).astype(dtype)
 

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -312,8 +313,8 @@ class RunWriter:
     def _lost(self, reason: str) -> str:
         rows = self._rows.get(ROW, 0)
         return (
-            f"{self.path} cannot be written any further: {reason}; the {rows} rows written before are kept and readable; "
-            "make room and start again, or write elsewhere with -o"
+            f"{self.path} cannot be written any further: {reason}; the {rows} rows written before are kept and "
+            "readable; make room and start again, or write elsewhere with -o"
         )
 
     def close(self, state: str) -> None:
@@ -368,11 +369,16 @@ def _reserve(path: Path, size: int) -> str:
     return ""
 
 
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def _fallocate(path: Path, start: int, size: int) -> int:
     keep_size = 1  # FALLOC_FL_KEEP_SIZE
     if not sys.platform.startswith("linux"):
         return errno.EOPNOTSUPP
-    fallocate = ctypes.CDLL(None, use_errno=True).fallocate
+    fallocate = _libc().fallocate
     fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
     descriptor = os.open(path, os.O_WRONLY)
     try:

@@ -30,6 +30,7 @@ ALWAYS = {
 """Words of `record:` that every run has anyway; so is the cost by its own name."""
 GRADIENT = {"cosine", "norm_ratio"}
 """Words that ask for the exact gradient."""
+KEYS = {"variable", "every", "passes", "units"}
 NOT_YET = {"energy": "energies are counted by a later version"}
 MEND = "leave it out of `record:`, or say what to record instead (--record NAME, --record none)"
 
@@ -49,8 +50,8 @@ class Reading:
         leading = (session.members,) if session.members > 1 else ()
         if self.units is not None:
             lanes = self.shape[:-1]
-            values = values.reshape(*leading, *lanes, -1)[..., list(self.units)]
-        return values.reshape(*leading, *self.shape)
+            values = values.reshape((*leading, *lanes, -1))[..., list(self.units)]
+        return values.reshape((*leading, *self.shape))
 
 
 @dataclass(frozen=True)
@@ -66,19 +67,19 @@ class Spikes:
 
     def declarations(self, members: int) -> list[Declaration]:
         """Counts per row, and time, unit (and member) per spike."""
-        name, further = self.population, {"intent": Intent.RECORDED, "per_member": False}
+        name = self.population
+
+        def declare(what: str, dimension: str, text: str, units: str = "1", dtype: str = "i4") -> Declaration:
+            return Declaration(f"spike_{what}_{name}", (dimension,), text, units, Intent.RECORDED, dtype, False)
+
         found = [
-            Declaration(
-                f"spike_count_{name}", (ROW,), f"spikes of {name} since the previous row", dtype="i8", **further
-            ),
-            Declaration(
-                f"spike_time_{name}", (self.dimension,), f"simulated time of a spike of {name}", "s", **further
-            ),
-            Declaration(f"spike_unit_{name}", (self.dimension,), f"unit of {name} that fired", dtype="i4", **further),
-            Declaration(f"spike_sample_{name}", (self.dimension,), "sample of the batch", dtype="i4", **further),
+            declare("count", ROW, f"spikes of {name} since the previous row", dtype="i8"),
+            declare("time", self.dimension, f"simulated time of a spike of {name}", "s", "f8"),
+            declare("unit", self.dimension, f"unit of {name} that fired"),
+            declare("sample", self.dimension, "sample of the batch in which it fired"),
         ]
         if members > 1:
-            found.append(Declaration(f"spike_member_{name}", (self.dimension,), "member", dtype="i4", **further))
+            found.append(declare("member", self.dimension, "member in which it fired"))
         return found
 
     def read(self, session: Session) -> dict[str, np.ndarray]:
@@ -176,7 +177,7 @@ class Recorder:
 
     def _sources(self, entry: RecordSpec) -> dict[str, Array]:
         """Name in the dataset to the array it is read from."""
-        word, spec = entry.variable, self._session.circuit.spec
+        word = entry.variable
         if word == "G":
             names = [n for n in self._session.circuit.plastic if f"{n}:G" in self._arrays]
             return {f"G_{dataset_name(n)}": self._arrays[f"{n}:G"] for n in names}
@@ -230,7 +231,7 @@ class Recorder:
         count = round(ratio)
         if count < 1 or abs(ratio - count) > 1e-6 * count:
             raise RecordError(
-                f"{_at(entry)}record: {entry.variable} every {entry.every} = {seconds:g} s; a running session can be read "
+                f"{_at(entry)}record: {entry.variable} every {entry.every} = {seconds:g} s; a session can be read "
                 f"between iterations only, which last {session.clocks.iteration:g} s; expected a whole multiple of that"
             )
         return count
@@ -290,6 +291,10 @@ def as_specs(entries: Iterable[Any]) -> list[RecordSpec]:
     return found
 
 
+def _coordinate(name: str, text: str) -> Declaration:
+    return Declaration(name, (name,), text, "1", Intent.COORDINATE, "i8", False)
+
+
 def _axes(name: str, shape: Sequence[int]) -> list[str]:
     return [f"{name}_unit"] if len(shape) == 1 else [f"{name}_axis{k}" for k in range(len(shape))]
 
@@ -315,8 +320,8 @@ def _units(entry: RecordSpec, n: int) -> tuple[int, ...]:
         units = ()
     if not units:
         raise RecordError(
-            f"{_at(entry)}record: units {entry.units!r} of {entry.variable} choose none of its {n}; expected a slice such as "
-            f"0:{min(n, 4)} or indices such as 0, {n - 1}"
+            f"{_at(entry)}record: units {entry.units!r} of {entry.variable} choose none of its {n}; expected a slice "
+            f"such as 0:{min(n, 4)} or indices such as 0, {n - 1}"
         )
     return units
 

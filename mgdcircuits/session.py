@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mgdcircuits import checkpoint
 from mgdcircuits.circuit import builder
 from mgdcircuits.circuit.circuit import Circuit
-from mgdcircuits.circuit.operands import Resolver
-from mgdcircuits.circuit.program import Literal, Parameter, Position, Random, Read, Sample, Scope, steps
-from mgdcircuits.codegen.numpy_target import NumpyTarget, draw, evaluate
+from mgdcircuits.circuit.program import Array, Read, Sample, steps
+from mgdcircuits.codegen.initial import initial_values
+from mgdcircuits.codegen.numpy_target import NumpyTarget
 from mgdcircuits.codegen.target import Data, Target
 from mgdcircuits.datasets import Dataset, as_dataset
 from mgdcircuits.errors import RunError
 from mgdcircuits.netlist.spec import Role, Sharing
+from mgdcircuits.spiking import SpikingSession, refuse_cpp
 
 TARGETS = ("cpp", "numpy")
 
@@ -31,7 +34,7 @@ class Evaluation:
     outputs: np.ndarray
 
 
-class Session:
+class Session(SpikingSession):
     """A compiled circuit that is alive.
 
     Parameters
@@ -73,6 +76,7 @@ class Session:
     ) -> None:
         if target not in TARGETS:
             raise RunError(f"target {target!r} is unknown; expected one of {', '.join(TARGETS)}")
+        refuse_cpp(circuit, target)
         task = circuit.spec.task
         self.circuit = circuit
         self.batch = batch or (task.batch if task else 1)
@@ -92,35 +96,13 @@ class Session:
 
     def _initialise(self) -> None:
         """Initial values of all variables, by keyed draws in numpy for both targets."""
-        for name, (owner, variable, array) in self.circuit.variables.items():
-            if variable.initial is None:
-                continue
-            fans = {"N": array.n}
-            if hasattr(owner, "topology"):
-                fans |= {"fan_in": owner.topology.fan_in, "fan_out": owner.topology.fan_out}
-            values = self._initial_values(name, variable.initial, fans, array)
-            self.target.array(array.name)[...] = values
+        for name, (_, variable, array) in self.circuit.variables.items():
+            if variable.initial is not None:
+                self.target.array(array.name)[...] = self._initial_values(name, array)
 
-    def _initial_values(self, name: str, text: str, fans: Mapping[str, float], array) -> np.ndarray:
-        lookups = [{"i": Position()}.get]
-        constants = {**self.program.constants, **fans}
-        resolver = Resolver(self.circuit.spec.parameters, constants, lookups, f"{name}/initial", Scope.INITIAL)
-        expression = resolver.expression(text)
+    def _initial_values(self, name: str, array: Array) -> np.ndarray:
         lanes = self.batch if array.sharing is Sharing.REPLICA else 1
-        values: dict[str, object] = {}
-        for key, operand in resolver.operands.items():
-            match operand:
-                case Literal(value):
-                    values[key] = value
-                case Parameter(parameter):
-                    values[key] = self.target.parameters[parameter]
-                case Position():
-                    values[key] = np.arange(array.n)[:, None, None]
-                case Random(function, site, _, _, arguments):
-                    keys = np.array(self.target.keys(site), dtype=np.uint64)
-                    drawn = [evaluate(a, values) for a in arguments]
-                    values[key] = draw(function, keys, array.n, lanes, 0, np.dtype(np.float64), drawn)
-        return evaluate(expression, values)
+        return initial_values(self.circuit, name, self.seeds, lanes, self.program.constants, self.target.parameters)
 
     # Data
 
@@ -285,7 +267,7 @@ class Session:
         RunError
             Nothing to show: neither `present` nor data.
         """
-        if not self.circuit.spec.learning:
+        if not self.circuit.spec.learning and self.circuit.spec.trial is None:
             raise RunError(f"{self.circuit.name}: the netlist has no `learning`, so there is nothing to step")
         if self.circuit.spec.task is not None and not self.pinned and self.target.data is None:
             raise RunError("nothing to show: call present(x, y) or set_data(...) first")
@@ -379,7 +361,7 @@ class Session:
                 if variable.initial is None:
                     view[...] = 0
                 else:
-                    view[...] = self._initial_values(name, variable.initial, {"N": array.n}, array)
+                    view[...] = self._initial_values(name, array)
 
     def exact_gradient(self, wrt: Sequence[str] | None = None, per_sample: bool = False) -> dict[str, np.ndarray]:
         """The exact gradient of the mean cost over the presented batch, by reverse mode.
@@ -416,6 +398,15 @@ class Session:
         """The accumulated estimate G of every trained parameter, laid out like the parameter (a copy)."""
         names = [s.parameter for system in self.circuit.spec.learning for s in system.sites]
         return {name: self.view(f"{name}:G").copy() for name in names}
+
+    def save(self, path: str | Path) -> None:
+        """Write a checkpoint, atomically; see `mgdcircuits.checkpoint.save`."""
+        checkpoint.save(self, path)
+
+    @staticmethod
+    def resume(path: str | Path, *, threads: int = 1, data: Any = None) -> Session:
+        """A session that goes on where `save` left it; see `mgdcircuits.checkpoint.resume`."""
+        return checkpoint.resume(path, threads=threads, data=data)
 
     def set(self, **values: float) -> None:
         """Change netlist parameters of the running session, in SI units; nothing is compiled again.

@@ -93,5 +93,6 @@ class Condition:
                     left = right
                 return result
         raise RunError(
-            f'until "{self.text}": {ast.unparse(node)} is not understood; expected names, numbers, comparisons, and, or, not'
+            f'until "{self.text}": {ast.unparse(node)} is not understood; expected names, numbers, comparisons, '
+            "and, or, not"
         )

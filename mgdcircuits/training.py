@@ -40,7 +40,7 @@ SLICE_SECONDS = 0.05
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during `train`. `dataset` holds all rows written until then; `path` is their file, if one was asked for."""
+    """Ctrl-C during `train`. `dataset` holds all rows until then; `path` is their file, if one was asked for."""
 
     def __init__(self, text: str, dataset: xr.Dataset, path: Path | None) -> None:
         super().__init__(text)
@@ -167,9 +167,12 @@ def train(
             raise error
         found = _read(path)
         if isinstance(error, KeyboardInterrupt):
-            kept = f"{found.sizes[ROW]} rows up to iteration {session.iteration} are kept" + (
-                f" in {out}" if out else ""
+            rows = (
+                f"the {found.sizes[ROW]} rows up to iteration {int(found[ROW][-1])} are kept"
+                if found.sizes[ROW]
+                else "no row"
             )
+            kept = rows + (f" in {out}" if out else "")
             raise Interrupted(f"stopped at iteration {session.iteration}; {kept}", found, None if out is None else path)
         if error is not None:
             raise error
@@ -264,25 +267,20 @@ class _Run:
     def writer(self, path: Path, facts: Mapping[str, Any], overwrite: bool) -> RunWriter:
         """A writer for this run, with everything that does not change written."""
         session, members = self.session, self.session.members
-        declared: list[Declaration] = [
-            DECLARED[n].with_members(members) for n in self.names if n != "seed" or members > 1
-        ]
+        names = [n for n in self.names if n != "seed" or members > 1]
+        declared: list[Declaration] = [DECLARED[n].with_members(members) for n in names]
         constants = {
             "parameter": self.groups,
             "parameter_size": [session.circuit.plastic[n].n for n in self.groups],
             "member": list(range(members)),
             "seed": session.seeds,
         }
-        kept = {d.name for d in declared}
+        written = {n: v for n, v in constants.items() if n in names} | self.recorder.constants
         return RunWriter(
             path,
             [*declared, *self.recorder.declarations],
             {GROUP: len(self.groups), MEMBER: members, **self.recorder.sizes},
-            {
-                name: value
-                for name, value in {**constants, **self.recorder.constants}.items()
-                if name not in DECLARED or name in kept
-            },
+            written,
             record.run_attributes(session.circuit.spec, **facts),
             overwrite,
         )
@@ -301,24 +299,22 @@ class _Run:
             mean = _squeeze(np.mean(self._costs, axis=0) if self._costs else nothing)
             values |= {"cost": mean, "reward": -mean}
             self._costs.clear()
-        counted = [
-            np.asarray(session.writes(n)).reshape(session.members, -1) if self._is_written(n) else None
-            for n in self.groups
-        ]
-        values["writes_mean"] = _squeeze(
-            np.array([np.zeros(session.members) if c is None else c.mean(1) for c in counted]).T
-        )
-        values["writes_max"] = _squeeze(
-            np.array([np.zeros(session.members) if c is None else c.max(1) for c in counted]).T
-        )
+        values |= self._writes()
         values |= self._angles
         if self.dataset is not None and session.circuit.spec.cost is not None:
             values |= self._evaluations()
         values["wall_seconds"] = time.perf_counter() - self._started
         return values
 
-    def _is_written(self, parameter: str) -> bool:
-        return any(a.name == f"{parameter}:writes" for a in self.session.program.arrays)
+    def _writes(self) -> dict[str, np.ndarray]:
+        """Mean and maximum of the write counts of each group."""
+        session, written = self.session, {a.name for a in self.session.program.arrays}
+        mean, most = np.zeros((2, session.members, len(self.groups)))
+        for k, name in enumerate(self.groups):
+            if f"{name}:writes" in written:
+                counts = np.asarray(session.writes(name)).reshape(session.members, -1)
+                mean[:, k], most[:, k] = counts.mean(1), counts.max(1)
+        return {"writes_mean": _squeeze(mean), "writes_max": _squeeze(most)}
 
     def _evaluations(self) -> dict[str, Any]:
         data = self.dataset
@@ -369,14 +365,10 @@ class _Run:
             due = self.recorder.next_due(now)
             cost = plan.next_cost(now)
             target = min(stop, cost, due or stop)
-            compare = self.gradient and target >= stop - 1
-            if compare:
-                # The estimate may be cleared by an update at the row itself; then the one before it counts.
-                target = stop - 1 if now < stop - 1 else stop
-                self._slices(max(now, target - 1), shown)
-                self._step_and_compare()
-            else:
-                self._slices(target, shown)
+            if self.gradient and target == stop:
+                self._slices(stop - 1, shown)
+                self._compare()
+            self._slices(target, shown)
             if session.iteration in (cost, stop):
                 self._note_cost()
             if session.iteration == due:
@@ -419,23 +411,42 @@ class _Run:
 
     # Against the exact gradient
 
-    def _step_and_compare(self) -> None:
-        """One iteration; its accumulated estimate against the exact gradient at the parameters it perturbed."""
+    def _compare(self) -> None:
+        """The estimate as it will be after the next iteration, before an update clears it, against the gradient.
+
+        That iteration is run with its update put off, looked at, taken back, and run again by whoever called: draws are
+        functions of the iteration, so that looking changes nothing.
+        """
         session = self.session
-        before = {n: p.copy() for n, p in session.parameters.items()}
-        session.step(1)
-        estimate = session.gradient_estimate()
-        if self._angles and not any(np.any(g) for g in estimate.values()):
-            return
-        kept = session._replica_state()
-        after = {n: p.copy() for n, p in session.parameters.items()}
-        for name, value in before.items():
-            session.parameters[name][...] = value
-        exact = session.exact_gradient(wrt=list(estimate))
-        for name, value in after.items():
-            session.parameters[name][...] = value
-        session._restore(kept)
-        self._angles = _angles(estimate, exact, self.groups, session.members)
+        target, now = session.target, session.iteration
+        kept = {a.name: target.array(a.name).copy() for a in session.program.arrays}
+        numbers = dict(target.parameters)
+        self._angles = {}
+        for system in session.circuit.spec.learning:
+            key = f"period_{system.name}"
+            postponed = _without_update(now, int(numbers.get(key, 1)))
+            if postponed is None:  # in the first windows the word n_G cannot be kept and the update put off
+                self._angles = _angles({}, {}, self.groups, session.members)
+                break
+            target.parameters[key] = float(postponed)
+        else:
+            session.step(1)
+            estimate = session.gradient_estimate()
+            self._angles = _angles(estimate, session.exact_gradient(wrt=list(estimate)), self.groups, session.members)
+        target.parameters.update(numbers)
+        for name, values in kept.items():
+            target.array(name)[...] = values
+        target.iteration = now
+
+
+def _without_update(now: int, period: int) -> int | None:
+    """A period by which no update is due after iteration `now`, and as many iterations have been accumulated."""
+    if (now + 1) % period:
+        return period
+    windows = now // period
+    if windows == 1:
+        return None
+    return period * (windows or 2)
 
 
 def _angles(

@@ -58,7 +58,8 @@ void permuted(u64 key, u64 n, u64 count, u64* out) {
     if (what == 1) fill_uniform_lanes(out, n, lanes, stride, keys, replicas, count, first);                         \\
     if (what == 2) fill_normal_lanes(out, n, lanes, stride, keys, replicas, count, first);                          \\
   }                                                                                                                 \\
-  void name##_inside(int what, T* out, long element, const std::uint64_t* keys, const unsigned* replicas, u64 count) { \\
+  void name##_inside(int what, T* out, long element, const std::uint64_t* keys, const unsigned* replicas,            \\
+                     u64 count) {                                                                                   \\
     using V = Lanes<T, 8>;                                                                                          \\
     if (what == 0) lanes_sign<V>(keys, replicas, element, count).store(out);                                        \\
     if (what == 1) lanes_uniform<V>(keys, replicas, element, count).store(out);                                     \\

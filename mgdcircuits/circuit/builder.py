@@ -284,4 +284,8 @@ def onehot_levels(text: str) -> tuple[str, str] | None:
 def build(circuit: Circuit) -> tuple[Program, Clocks]:
     """The program of a circuit and its clocks."""
     clocks = resolve(circuit)
+    if circuit.is_spiking or circuit.spec.trial is not None:
+        from mgdcircuits.circuit.trials import TrialBuilder
+
+        return TrialBuilder(circuit, clocks).build(), clocks
     return Builder(circuit, clocks).build(), clocks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -189,10 +190,25 @@ class Circuit:
     @cached_property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one sample."""
+        if not self.inputs and self.spec.trial is not None and self.spec.task is not None:
+            return self._sample_of_trial()
         if not self.inputs:
             raise BuildError(f"{self.name}: the netlist has no task that sets an input, such as `x_image: x`")
         population, _ = next(iter(self.inputs))
         return self.populations[population].spec.shape
+
+    def _sample_of_trial(self) -> tuple[int, ...]:
+        """Shape of a sample that phases of a trial read: as `x`, a number for each unit, or as `x__0`, `x__1` (`x[0]`)."""
+        numbers = 0
+        for phase in self.spec.trial.phases:
+            for name, text in phase.set.items():
+                population, variable, _ = self.variables[name]
+                if re.search(r"\bx\b", text):
+                    return population.spec.shape if variable.axis is not Axis.SCALAR else (1,)
+            texts = (*phase.set.values(), *(m.expression for m in phase.measure))
+            found = [int(k) for t in texts for k in re.findall(r"\bx__(\d+)\b", t)]
+            numbers = max([numbers, *(k + 1 for k in found)])
+        return (max(numbers, 1),)
 
     def brian2(self, **options: Any):
         """Brian2 objects of the circuit, for a Brian2 `Network`; see `mgdcircuits.circuit.brian2_objects.build`."""

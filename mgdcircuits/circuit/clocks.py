@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mgdcircuits.circuit.circuit import Circuit
@@ -63,7 +64,7 @@ def resolve(circuit: Circuit) -> Clocks:
                 values[name] = expressions.evaluate(text, values)
                 del waiting[name]
         if "tau_p" in values and "iteration" not in values:
-            values["iteration"] = Quantity(values["tau_p"].value * evaluations, SECOND)
+            values["iteration"] = Quantity(_iteration(circuit, values, evaluations), SECOND)
             continue
         if len(waiting) == before:
             raise BuildError(f"{spec.file}: the clocks {', '.join(waiting)} depend on each other in a circle")
@@ -71,19 +72,42 @@ def resolve(circuit: Circuit) -> Clocks:
     dt = seconds.get("dt") if circuit.is_continuous or circuit.is_spiking else None
     if dt is None and (circuit.is_continuous or circuit.is_spiking):
         raise BuildError(f"{spec.file}: a circuit with dynamics needs the integration step: `clocks: {{dt: 0.1*ms}}`")
-    ticks = 1 if dt is None or spec.trial else _multiple(seconds["tau_p"], dt, "tau_p", "dt")
     iteration = seconds["iteration"]
-    period_x = _multiple(seconds.get("tau_x", iteration), iteration, "tau_x", "one iteration")
+    evaluation = iteration if spec.trial or runs_freely(circuit) else seconds["tau_p"]
+    ticks = 1 if dt is None else multiple(evaluation, dt, "a trial" if spec.trial else "tau_p", "dt")
+    period_x = multiple(seconds.get("tau_x", iteration), iteration, "tau_x", "one iteration")
     periods = {}
     for system in spec.learning:
         every = expressions.evaluate(system.update_every, values).value if system.update_every else iteration
-        periods[system.name] = _multiple(every, iteration, f"update of {system.name}", "one iteration")
+        periods[system.name] = multiple(every, iteration, f"update of {system.name}", "one iteration")
     if spec.trial:
         period_x = 1
-    return Clocks(dt, seconds["tau_p"], evaluations, ticks, period_x, periods, seconds)
+    return Clocks(dt, evaluation, evaluations, ticks, period_x, periods, seconds)
 
 
-def _multiple(long: float, short: float, name: str, unit: str) -> int:
+def runs_freely(circuit: Circuit) -> bool:
+    """Whether a spiking circuit only runs in time: no trial, no learning. Then an iteration is one tick."""
+    return circuit.is_spiking and circuit.spec.trial is None and not circuit.spec.learning
+
+
+def _iteration(circuit: Circuit, values: Mapping[str, Quantity], evaluations: int) -> float:
+    """Duration of an iteration: of all evaluations, of a trial, or of a tick."""
+    spec = circuit.spec
+    if spec.trial is not None:
+        return sum(expressions.evaluate(phase.duration, values).value for phase in spec.trial.phases)
+    if runs_freely(circuit) and "dt" in values:
+        return values["dt"].value
+    return values["tau_p"].value * evaluations
+
+
+def multiple(long: float, short: float, name: str, unit: str) -> int:
+    """How many times `short` goes into `long`.
+
+    Raises
+    ------
+    BuildError
+        It does not go a whole number of times.
+    """
     ratio = long / short
     count = round(ratio)
     if count < 1 or abs(ratio - count) > 1e-6 * max(1, count):

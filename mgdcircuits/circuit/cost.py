@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mgdcircuits.circuit.circuit import Circuit, replica_scalar
-from mgdcircuits.circuit.operands import Resolver, identifier
+from mgdcircuits.circuit.operands import Lookup, Resolver, identifier
 from mgdcircuits.circuit.program import (
     Array,
     Elements,
@@ -81,14 +81,19 @@ def cost_steps(
     result: str,
     constants: Mapping[str, float],
     add_weight: float | None = None,
+    also: Lookup | None = None,
 ) -> CostSteps:
     """The steps that put `expression` into the per-replica float64 array `result`.
 
-    With `add_weight` the value is multiplied by it and added, for averages over a window.
+    With `add_weight` the value is multiplied by it and added, for averages over a window. `also` is what else a name may
+    mean, asked first.
     """
     task = task_arrays(circuit)
 
     def lookup(name: str):
+        found = also(name) if also is not None else None
+        if found is not None:
+            return found
         if name == LABEL and name in task:
             return Read(task[LABEL], Index.ZERO)
         if name == TARGET and name in task:

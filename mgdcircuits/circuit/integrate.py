@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from mgdcircuits.circuit.circuit import Circuit, Coupling, Population
@@ -32,15 +33,15 @@ def brian2_equations(variables: Iterable[Variable]) -> str:
 
 def brian2_namespace(circuit: Circuit) -> dict:
     """Parameters and clocks of the netlist as Brian2 quantities."""
-    from brian2 import Quantity
+    from brian2 import Quantity, get_or_create_dimension
 
     spec = circuit.spec
     return {
-        name: Quantity.with_dimensions(value, *spec.parameter_dimensions[name])
+        name: Quantity(value, dim=get_or_create_dimension(spec.parameter_dimensions[name]))
         if name in spec.parameter_dimensions
         else value
         for name, value in spec.parameters.items()
-        if not isinstance(value, str)
+        if not isinstance(value, str) and name != "dt"
     }
 
 
@@ -61,12 +62,13 @@ def population_code(circuit: Circuit, population: Population) -> str:
             1,
             brian2_equations(spec.variables),
             threshold=spec.threshold,
-            reset=spec.reset or "",
+            reset=spec.reset if spec.threshold else None,
             refractory=spec.refractory or False,
             method=spec.method or ("exact", "euler", "heun"),
             namespace=brian2_namespace(circuit),
             name="integrated_population*",
         )
+        group._network = "integrated here"  # Brian2 warns of groups that no network runs
         return StateUpdateMethod.apply_stateupdater(
             group.equations, group.variables, spec.method or ("exact", "euler", "heun"), group_name=spec.name
         )
@@ -85,29 +87,33 @@ def coupling_code(circuit: Circuit, coupling: Coupling, event_driven: bool = Fal
     from brian2 import NeuronGroup
     from brian2.stateupdaters.base import StateUpdateMethod
 
-    chosen = [
-        v
-        for v in coupling.spec.variables
-        if v.role is not Role.SUMMED and not (v.role is Role.STATE and ("event-driven" in v.flags) is not event_driven)
-    ]
-    names = {v.name for v in coupling.spec.variables}
-    outside = _outside_names(coupling, names)
+    chosen = [v for v in coupling.spec.variables if v.role is not Role.SUMMED and not _left_out(v, event_driven)]
+    if event_driven:
+        chosen = [v for v in chosen if v.kind is not VariableKind.SUBEXPRESSION]
+    names = {v.name for v in chosen}
+    outside = _outside_names(chosen, coupling, names)
     text = brian2_equations(chosen).replace("(event-driven)", "").replace("(clock-driven)", "")
     text += "".join(f"\n{name} : {unit}" for name, unit in outside.items())
+    text = re.sub(r"\b(\w+_)(pre|post)\b", r"\1\2_side_", text)  # Brian2 lets no variable of a group end in _pre
     try:
         group = NeuronGroup(1, text, namespace=brian2_namespace(circuit), name="integrated_coupling*")
+        group._network = "integrated here"  # as above
         method = "exact" if event_driven else coupling.spec.method or ("exact", "euler", "heun")
-        return StateUpdateMethod.apply_stateupdater(group.equations, group.variables, method)
+        code = StateUpdateMethod.apply_stateupdater(group.equations, group.variables, method)
     except Exception as error:
         raise BuildError(f"{coupling.spec.at}: coupling {coupling.name}: {error}") from error
+    return re.sub(r"_(pre|post)_side_\b", r"_\1", code)
 
 
-def _outside_names(coupling: Coupling, own: set[str]) -> dict[str, str]:
+def _left_out(variable: Variable, event_driven: bool) -> bool:
+    """States that are integrated in the other way."""
+    return variable.kind is VariableKind.DIFFERENTIAL and ("event-driven" in variable.flags) is not event_driven
+
+
+def _outside_names(chosen: Iterable[Variable], coupling: Coupling, own: set[str]) -> dict[str, str]:
     """Pre- and post-synaptic variables that synaptic equations read, with their units."""
-    import re
-
-    found = {}
-    for variable in coupling.spec.variables:
+    found: dict[str, str] = {}
+    for variable in chosen:
         for name in re.findall(r"[A-Za-z_]\w*", variable.expression or ""):
             if name in own or name in found:
                 continue

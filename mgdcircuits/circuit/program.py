@@ -258,11 +258,12 @@ class Ticks:
 
 @dataclass(frozen=True)
 class Between:
-    """Inside `Ticks`: run the body for ``first <= tick < last``."""
+    """Inside `Ticks`: run the body for ``first <= tick < last``, at every `every`-th tick of them."""
 
     first: int
     last: int
     body: tuple[Node, ...]
+    every: int = 1
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -26,9 +27,9 @@ FLAGS = (
     "-fno-trapping-math",
     "-ffp-contract=fast",
     "-fopenmp",
-    "-shared",
     "-fPIC",
     "-w",
+    "-Wno-psabi",
 )
 
 
@@ -81,17 +82,24 @@ def cache_folder() -> Path:
     return Path(named) if named else Path(platformdirs.user_cache_dir("mgdcircuits")) / "compiled"
 
 
-def library(source: str) -> ctypes.CDLL:
-    """Compile and load; a source that was compiled before is only loaded.
+def parts() -> int:
+    """Translation units that are compiled side by side: one a core, at most four."""
+    return max(1, min(4, os.cpu_count() or 1))
+
+
+def library(sources: Sequence[str]) -> ctypes.CDLL:
+    """Compile and load; sources that were compiled before are only loaded.
 
     Raises
     ------
     BuildError
         No compiler, a compiler error, or no place to write.
     """
+    # Idle OpenMP threads spin by default; on a machine that others use too they then wait for each other's time slices.
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     command = compiler()
-    parts = (source, _headers(), " ".join(command), _version(command), " ".join(FLAGS), _processor())
-    name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+    key = (*sources, _headers(), " ".join(command), _version(command), " ".join(FLAGS), _processor())
+    name = hashlib.sha256("\0".join(key).encode()).hexdigest()[:24]
     folder = cache_folder()
     path = folder / f"{name}.so"
     if not path.exists():
@@ -99,23 +107,32 @@ def library(source: str) -> ctypes.CDLL:
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / f"{name}.lock"):
                 if not path.exists():
-                    _compile(command, source, folder, path)
+                    _compile(command, sources, folder, path)
         except OSError as error:
             raise BuildError(f"{folder}: cannot keep the compiled circuit: {error.strerror or error}") from None
     return ctypes.CDLL(str(path))
 
 
-def _compile(command: tuple[str, ...], source: str, folder: Path, path: Path) -> None:
+def _compile(command: tuple[str, ...], sources: Sequence[str], folder: Path, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder, prefix="build-") as work:
-        text = Path(work) / "circuit.cpp"
-        text.write_text(source)
-        made = Path(work) / "circuit.so"
-        run = subprocess.run(
-            [*command, *FLAGS, f"-I{INCLUDE}", str(text), "-o", str(made)], capture_output=True, text=True, check=False
-        )
-        if run.returncode != 0:
-            kept = folder / f"{path.stem}.failed.cpp"
-            kept.write_text(source)
-            first = next((line for line in run.stderr.splitlines() if "error" in line), run.stderr[-300:])
-            raise BuildError(f"the C++ compiler refused the generated code: {first.strip()} (source kept in {kept})")
-        os.replace(made, path)
+        running = []
+        for number, source in enumerate(sources):
+            text = Path(work) / f"circuit{number}.cpp"
+            text.write_text(source)
+            made = text.with_suffix(".o")
+            call = [*command, *FLAGS, f"-I{INCLUDE}", "-c", str(text), "-o", str(made)]
+            running.append((made, subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)))
+        errors = [process.communicate()[1] for _, process in running]
+        failed = [e for e, (_, process) in zip(errors, running, strict=True) if process.returncode != 0]
+        library = Path(work) / "circuit.so"
+        if not failed:
+            call = [*command, *FLAGS, "-shared", *(str(made) for made, _ in running), "-o", str(library)]
+            linked = subprocess.run(call, capture_output=True, text=True, check=False)
+            if linked.returncode == 0:
+                os.replace(library, path)
+                return
+            failed = [linked.stderr]
+        kept = folder / f"{path.stem}.failed.cpp"
+        kept.write_text("\n".join(sources))
+        first = next((line for line in failed[0].splitlines() if "error" in line), failed[0][-300:])
+        raise BuildError(f"the C++ compiler refused the generated code: {first.strip()} (source kept in {kept})")

@@ -1,4 +1,4 @@
-"""A program as one C++ translation unit.
+"""A program as C++.
 
 Each kernel becomes a function of the arrays it touches, each phase a function that calls kernels in order. Loops, lanes
 and draws are plain C++ in ``include/mgd``; here only names, expressions and calls are written.
@@ -6,6 +6,7 @@ and draws are plain C++ in ``include/mgd``; here only names, expressions and cal
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -86,8 +87,11 @@ def choose_lanes(members: int, batch: int) -> int:
 class Emitter:
     """Writes the C++ of a program."""
 
-    def __init__(self, program: Program, layout: Layout, ticks: int, evaluations: int) -> None:
+    def __init__(
+        self, program: Program, layout: Layout, ticks: int, evaluations: int, phases: tuple[str, ...]
+    ) -> None:
         self.program = program
+        self.chosen = {name: program.phases()[name] for name in phases}
         self.layout = layout
         self.ticks = ticks
         self.evaluations = evaluations
@@ -95,14 +99,19 @@ class Emitter:
         self.parameter_index = {name: k for k, name in enumerate(program.parameters)}
         self.arrays = {a.name: k for k, a in enumerate(program.arrays)}
         self.topologies: dict[int, Sparse] = {}  # id -> edge list; passed at run time
-        self.functions: list[str] = []
+        self.functions: dict[str, str] = {}  # parameters and body -> name; equal kernels share a function
         self.signatures: dict[int, tuple[str, list[Array], list[str]]] = {}  # kernel -> name, arrays, amplitudes
         self.kernels: list[Kernel] = []  # keeps ids alive
 
-    def source(self) -> str:
-        """The whole translation unit."""
-        phases = "".join(self._phase(name, nodes) for name, nodes in self.program.phases().items())
-        return "\n".join([self._head(), *self.functions, phases, self._tail()])
+    def sources(self, parts: int) -> list[str]:
+        """Translation units: kernels shared out over `parts`, phases and entry points in the first."""
+        phases = "".join(self._phase(name, nodes) for name, nodes in self.chosen.items())
+        head = self._head()
+        declarations = "".join(f"void {name}({text.partition(')')[0]});\n" for text, name in self.functions.items())
+        definitions = [f"void {name}({text}" for text, name in sorted(self.functions.items(), key=lambda f: -len(f[0]))]
+        shared = [definitions[k::parts] for k in range(parts)]
+        first = "\n".join([head, declarations, *shared[0], phases, self._tail()])
+        return [first, *("\n".join([head, *part, "}  // namespace mgd_generated"]) for part in shared[1:] if part)]
 
     # Frame
 
@@ -169,18 +178,20 @@ struct Session {{
         sizes = []
         for k, a in enumerate(self.program.arrays):
             stride = "Y::R" if a.sharing is Sharing.REPLICA else "Y::MP"
-            sizes.append(f"  s->a{k} = make<{CPP_TYPE[a.precision]}>({a.n}LL * {stride}); all[{k}] = s->a{k};")
-        frees = "".join(f"  std::free(s->a{k});\n" for k in range(len(self.program.arrays)))
-        cases = "\n".join(f"      case {k}: phase_{n}(*s); break;" for k, n in enumerate(self.program.phases()))
+            made = f"make<{CPP_TYPE[a.precision]}>(all, {k}, {a.n}LL * {stride})"
+            sizes.append(f"  s->a{k} = {made};")
+        frees = "".join(f"    std::free(s->a{k});\n" for k in range(len(self.program.arrays)))
+        cases = "\n".join(f"      case {k}: phase_{n}(*s); break;" for k, n in enumerate(self.chosen))
         n_sites = len(self.sites)
         return f"""
 template <class A>
-A* make(Index n) {{
+A* make(void** all, int k, Index n) {{  // all[k] is an array of another library of the same session, or null
+  if (all[k]) return static_cast<A*>(all[k]);
   const std::size_t bytes = (static_cast<std::size_t>(n) * sizeof(A) + 63) / 64 * 64;
   void* p = std::aligned_alloc(64, bytes ? bytes : 64);
   if (!p) throw std::bad_alloc();
   std::memset(p, 0, bytes);
-  return static_cast<A*>(p);
+  return static_cast<A*>(all[k] = p);
 }}
 }}  // namespace mgd_generated
 
@@ -201,8 +212,10 @@ Session* mgd_create(void** all, std::int64_t* layout) {{
   return s;
   }} catch (const std::bad_alloc&) {{ return nullptr; }}
 }}
-void mgd_destroy(Session* s) {{
-{frees}  delete s;
+void mgd_destroy(Session* s, int owner) {{
+  if (owner) {{
+{frees}  }}
+  delete s;
 }}
 double* mgd_parameters(Session* s) {{ return s->p; }}
 void mgd_set_keys(Session* s, const std::uint64_t* keys) {{  // [site][member]
@@ -291,9 +304,7 @@ void mgd_run(Session* s, int phase, std::int64_t n, std::int64_t n_p, std::int64
     # Kernels
 
     def _function(self, kernel: Kernel) -> None:
-        number = len(self.kernels)
         self.kernels.append(kernel)
-        name = f"k{number}"
         arrays: dict[str, Array] = {}
         for operand in kernel.operands.values():
             if isinstance(operand, Read):
@@ -326,7 +337,12 @@ void mgd_run(Session* s, int phase, std::int64_t n, std::int64_t n_p, std::int64
                 "spiking circuits run on the numpy target so far: choose target='numpy' (or --target numpy on the command line)"
             )
         lines = "".join(f"  {line}\n" for line in body(kernel))
-        self.functions.append(f"// {kernel.name}\nstatic void {name}({', '.join(arguments)}) {{\n  (void)s;\n{lines}}}\n")
+        text = f"{', '.join(arguments)}) {{\n  (void)s;\n{lines}}}\n"
+        for k, a in enumerate(arrays.values()):  # by position, so that kernels of one form are one function
+            text = re.sub(rf"\b{_pointer(a)}\b", f"a{k}", text)
+        for k, a in enumerate(amplitudes):
+            text = re.sub(rf"\b{_factor(a)}\b", f"factor{k}", text)
+        name = self.functions.setdefault(text, f"k{len(self.functions)}")
         self.signatures[id(kernel)] = (name, list(arrays.values()), amplitudes)
 
     def _uniform(self, operand) -> str | None:

@@ -20,13 +20,62 @@ _P = ctypes.c_void_p
 _I64 = ctypes.c_int64
 _SIGNATURES = {
     "mgd_create": ([_P, _P], _P),
-    "mgd_destroy": ([_P], None),
+    "mgd_destroy": ([_P, ctypes.c_int], None),
     "mgd_parameters": ([_P], _P),
     "mgd_set_keys": ([_P, _P], None),
     "mgd_set_edges": ([_P, ctypes.c_int, _I64, _I64, _I64, *([_P] * 8)], None),
     "mgd_set_data": ([_P, _P, _P, _P, _I64, _I64, _I64, ctypes.c_double], None),
     "mgd_run": ([_P, ctypes.c_int, _I64, _I64, _I64, ctypes.c_int], None),
 }
+
+
+PHASE_GROUPS = (("iteration", "evaluate"), ("gradient",), ("per_sample_gradient",))
+
+
+class _Compiled:
+    """One library and its handle; groups of phases are compiled when they are first asked for and share all arrays."""
+
+    def __init__(self, target: CppTarget, phases: tuple[str, ...], pointers) -> None:
+        self.phases = phases
+        program, clocks = target.program, target.clocks
+        emitter = Emitter(program, target.layout, clocks.ticks, clocks.evaluations, phases)
+        self.sources = emitter.sources(compiler.parts())
+        self.topologies = list(emitter.topologies.values())
+        self.library = compiler.library(self.sources)
+        for name, (arguments, result) in _SIGNATURES.items():
+            function = getattr(self.library, name)
+            function.argtypes, function.restype = arguments, result
+        self.strides = (ctypes.c_int64 * 3)()
+        self.owner = not any(pointers)
+        self.handle = self.library.mgd_create(pointers, self.strides)
+        if not self.handle:
+            raise BuildError("not enough memory for the circuit; use a smaller batch, fewer members or a smaller net")
+        numbers = ctypes.c_double * max(1, len(program.parameters))
+        self.numbers = np.frombuffer(numbers.from_address(self.library.mgd_parameters(self.handle)))
+        keys = np.array([target.keys(site) for site in random_sites(program)], dtype=np.uint64)
+        if keys.size:
+            self.library.mgd_set_keys(self.handle, keys.ctypes.data)
+        self._edges = [self._set_edges(number, topology) for number, topology in enumerate(self.topologies)]
+
+    def __del__(self) -> None:
+        if getattr(self, "handle", None):
+            self.library.mgd_destroy(self.handle, int(self.owner))
+
+    def _set_edges(self, number: int, topology: Sparse) -> tuple[np.ndarray, ...]:
+        pre, post = topology.pre.astype(np.int32), topology.post.astype(np.int32)
+
+        def side(unit: np.ndarray, other: np.ndarray, n: int):
+            order = np.argsort(unit, kind="stable").astype(np.int32)
+            start = np.searchsorted(unit[order], np.arange(n + 1)).astype(np.int64)
+            return start, np.ascontiguousarray(other[order]), order
+
+        post_start, post_pre, post_syn = side(post, pre, topology.n_post)
+        pre_start, pre_post, pre_syn = side(pre, post, topology.n_pre)
+        arrays = (pre, post, post_start, post_pre, post_syn, pre_start, pre_post, pre_syn)
+        self.library.mgd_set_edges(
+            self.handle, number, topology.n_pre, topology.n_post, len(pre), *(a.ctypes.data for a in arrays)
+        )
+        return arrays
 
 
 class CppTarget(Target):
@@ -37,32 +86,11 @@ class CppTarget(Target):
     ) -> None:
         super().__init__(program, clocks, seeds, batch, dtype, threads)
         real = {"float32": "float", "float64": "double"}[self.dtype.name]
-        layout = Layout(real, choose_lanes(self.members, batch), self.members, batch)
-        emitter = Emitter(program, layout, clocks.ticks, clocks.evaluations)
-        self.source = emitter.source()
-        self._library = compiler.library(self.source)
-        for name, (arguments, result) in _SIGNATURES.items():
-            function = getattr(self._library, name)
-            function.argtypes, function.restype = arguments, result
-        self._kept: dict[str, object] = {}  # what C++ points to
-        self._handle = None
-        pointers = (ctypes.c_void_p * len(program.arrays))()
-        strides = (ctypes.c_int64 * 3)()
-        self._handle = self._library.mgd_create(pointers, strides)
-        if not self._handle:
-            raise BuildError("not enough memory for the circuit; use a smaller batch, fewer members or a smaller net")
-        self._views = {a.name: self._view(a, p, strides) for a, p in zip(program.arrays, pointers, strict=True)}
-        numbers = ctypes.c_double * max(1, len(program.parameters))
-        self._numbers = np.frombuffer(numbers.from_address(self._library.mgd_parameters(self._handle)))
-        keys = np.array([self.keys(site) for site in random_sites(program)], dtype=np.uint64)
-        if keys.size:
-            self._library.mgd_set_keys(self._handle, keys.ctypes.data)
-        for number, topology in enumerate(emitter.topologies.values()):
-            self._set_edges(number, topology)
-
-    def __del__(self) -> None:
-        if getattr(self, "_handle", None):
-            self._library.mgd_destroy(self._handle)
+        self.layout = Layout(real, choose_lanes(self.members, batch), self.members, batch)
+        self._pointers = (ctypes.c_void_p * len(program.arrays))()
+        self._compiled = {group: _Compiled(self, group, self._pointers) for group in PHASE_GROUPS[:1]}
+        strides = self._compiled[PHASE_GROUPS[0]].strides
+        self._views = {a.name: self._view(a, p, strides) for a, p in zip(program.arrays, self._pointers, strict=True)}
 
     def _view(self, array, pointer: int, strides) -> np.ndarray:
         """(elements, member, batch or 1) without padding, no copy."""
@@ -76,46 +104,35 @@ class CppTarget(Target):
             return flat.reshape(array.n, self.members, lanes_of_member)[:, :, : self.batch]
         return flat[:, : self.members, None]
 
-    def _set_edges(self, number: int, topology: Sparse) -> None:
-        pre, post = topology.pre.astype(np.int32), topology.post.astype(np.int32)
-
-        def side(unit: np.ndarray, other: np.ndarray, n: int):
-            order = np.argsort(unit, kind="stable").astype(np.int32)
-            start = np.searchsorted(unit[order], np.arange(n + 1)).astype(np.int64)
-            return start, np.ascontiguousarray(other[order]), order
-
-        post_start, post_pre, post_syn = side(post, pre, topology.n_post)
-        pre_start, pre_post, pre_syn = side(pre, post, topology.n_pre)
-        arrays = (pre, post, post_start, post_pre, post_syn, pre_start, pre_post, pre_syn)
-        self._kept[f"edges {number}"] = arrays
-        self._library.mgd_set_edges(
-            self._handle, number, topology.n_pre, topology.n_post, len(pre), *(a.ctypes.data for a in arrays)
-        )
-
     def array(self, name: str) -> np.ndarray:
         return self._views[name]
 
     def set_data(self, data: Data | None) -> None:
         self.data = data
+        main = self._compiled[PHASE_GROUPS[0]]
         if data is None:
-            self._library.mgd_set_data(self._handle, None, None, None, 0, 0, 0, 1.0)
+            main.library.mgd_set_data(main.handle, None, None, None, 0, 0, 0, 1.0)
             return
         x = data.x if data.x.dtype == np.uint8 else np.ascontiguousarray(data.x, dtype=np.float32)
         y = np.ascontiguousarray(data.y, dtype=np.float64)
-        self._kept["data"] = (x, y)
+        self._kept = (x, y)  # C++ points to them
         as_bytes, as_floats = (x.ctypes.data, None) if x.dtype == np.uint8 else (None, x.ctypes.data)
-        n_targets = int(np.prod(y.shape[1:]))
-        n_inputs = int(np.prod(x.shape[1:]))
-        self._library.mgd_set_data(
-            self._handle, as_bytes, as_floats, y.ctypes.data, len(x), n_inputs, n_targets, data.scale
+        n_inputs, n_targets = int(np.prod(x.shape[1:])), int(np.prod(y.shape[1:]))
+        main.library.mgd_set_data(
+            main.handle, as_bytes, as_floats, y.ctypes.data, len(x), n_inputs, n_targets, data.scale
         )
 
     def run(self, phase: str, count: int = 1) -> None:
+        group = next(g for g in PHASE_GROUPS if phase in g)
+        if group not in self._compiled:
+            self._compiled[group] = _Compiled(self, group, self._pointers)
+        compiled = self._compiled[group]
         for k, name in enumerate(self.program.parameters):
-            self._numbers[k] = self.parameters[name]
-        number = list(self.program.phases()).index(phase)
+            compiled.numbers[k] = self.parameters[name]
         iterating = phase == "iteration"
         offset = 0 if iterating else EVALUATION_COUNT
-        self._library.mgd_run(self._handle, number, count, self.iteration, offset, self.threads)
+        compiled.library.mgd_run(
+            compiled.handle, group.index(phase), count, self.iteration, offset, self.threads
+        )
         if iterating:
             self.iteration += count

@@ -56,3 +56,6 @@ NAMESPACE = {
         ).split()
     },
 }
+
+NAMESPACE_DOUBLE = {**NAMESPACE, "int_": lambda x: np.asarray(int_(x), dtype=np.float64)}
+"""The same for float64: there 1 and 0 of a condition must not make a number a float32."""

@@ -39,11 +39,12 @@ from mgdcircuits.circuit.program import (
     Ticks,
     Word,
 )
+from mgdcircuits.circuit.stimuli import MAX_STIMULI, STIMULUS
 from mgdcircuits.circuit.topology import Sparse, Topology
-from mgdcircuits.codegen.functions import NAMESPACE
+from mgdcircuits.codegen.functions import NAMESPACE, NAMESPACE_DOUBLE
 from mgdcircuits.codegen.rendering import numpy_expression
 from mgdcircuits.codegen.target import EVALUATION_COUNT, Data, Target
-from mgdcircuits.errors import BuildError
+from mgdcircuits.errors import BuildError, RunError
 from mgdcircuits.netlist.spec import Reduce, Sharing
 
 
@@ -54,8 +55,9 @@ def _compiled(text: str) -> CodeType:
 
 def evaluate(text: str, values: Mapping[str, object]):
     """The value of an expression in Brian2's syntax."""
+    double = any(getattr(v, "dtype", None) == np.float64 for v in values.values())
     with np.errstate(all="ignore"):
-        return eval(_compiled(text), NAMESPACE, values)  # noqa: S307, the text is a checked expression
+        return eval(_compiled(text), NAMESPACE_DOUBLE if double else NAMESPACE, values)  # noqa: S307, the text is a checked expression
 
 
 REDUCTIONS = {
@@ -65,6 +67,10 @@ REDUCTIONS = {
     "argmax": lambda v: v.argmax(0, keepdims=True),
     "logsumexp": lambda v: v.max(0, keepdims=True) + np.log(np.exp(v - v.max(0, keepdims=True)).sum(0, keepdims=True)),
 }
+
+
+AHEAD = 1 << 16
+"""How many numbers of a site are drawn at once, at most."""
 
 
 class NumpyTarget(Target):
@@ -79,6 +85,7 @@ class NumpyTarget(Target):
             lanes = batch if a.sharing is Sharing.REPLICA else 1
             self._arrays[a.name] = np.zeros((a.n, self.members, lanes), self.numpy_dtype(a))
         self._keys: dict[str, np.ndarray] = {}
+        self._drawn: dict[str, tuple[int, int, np.ndarray | None]] = {}
         self.evaluation = 0
         self.tick = 0
         self._count_offset = 0
@@ -109,8 +116,8 @@ class NumpyTarget(Target):
                     for self.tick in range(n):
                         self._nodes(body)
                     self.tick = 0
-                case Between(first, last, body):
-                    if first <= self.tick < last:
+                case Between(first, last, body, every):
+                    if first <= self.tick < last and (self.tick - first) % every == 0:
                         self._nodes(body)
                 case Clear(target):
                     self._arrays[target][...] = 0
@@ -120,6 +127,10 @@ class NumpyTarget(Target):
                     self.iteration += 1
                 case Count(counter="evaluation"):
                     self.evaluation += 1
+                case _:
+                    from mgdcircuits.codegen import numpy_events
+
+                    numpy_events.visit(self, node)
 
     def _step(self, step: Step) -> None:
         kernel = step.kernel
@@ -132,7 +143,10 @@ class NumpyTarget(Target):
             Sample: self._sample,
         }.get(type(kernel))
         if run is None:
-            raise BuildError(f"{kernel.name}: the numpy target has no loop for {type(kernel).__name__}")
+            from mgdcircuits.codegen import numpy_events
+
+            numpy_events.LOOPS[type(kernel)](self, step, kernel)
+            return
         run(step, kernel)
 
     # Operands
@@ -194,10 +208,28 @@ class NumpyTarget(Target):
     def _draw(self, operand: Random, n: int, sharing: Sharing, values, read):
         lanes = self.batch if sharing is Sharing.REPLICA else 1
         arguments = [evaluate(a, values) for a in operand.arguments]
-        drawn = draw(
-            operand.function, self._site_keys(operand.site), n, lanes, self.count(operand.scope), self.dtype, arguments
-        )
+        count = self.count(operand.scope)
+        if arguments:
+            drawn = draw(operand.function, self._site_keys(operand.site), n, lanes, count, self.dtype, arguments)
+        else:
+            drawn = self._ahead(operand.function, operand.site, n, lanes, count)
         return read(drawn, operand.index, 1)
+
+    def _ahead(self, function: str, site: str, n: int, lanes: int, count: int) -> np.ndarray:
+        """Draws of one count; where counts follow each other evenly, those of many are made at once and kept."""
+        first, stride, made = self._drawn.get(site, (count, 0, None))
+        place, rest = divmod(count - first, stride) if stride else (0, count - first)
+        if made is not None and rest == 0 and 0 <= place < len(made) and made.shape[1:] == (n, self.members, lanes):
+            return made[place]
+        last = first + stride * (len(made) - 1) if made is not None else count
+        even = made is not None and count > last and (stride in (0, count - last))
+        number = min(256, max(1, AHEAD // (n * self.members * lanes))) if even else 1
+        counts = count + (count - last) * np.arange(number) if even else np.array([count])
+        key = self._site_keys(site)[None, None, :, None]
+        element, lane = np.arange(n)[None, :, None, None], np.arange(lanes)
+        made = draw_at(function, key, element, lane, counts[:, None, None, None], self.dtype)
+        self._drawn[site] = (count, count - last if even else 0, made)
+        return made[0]
 
     # Loops
 
@@ -208,7 +240,8 @@ class NumpyTarget(Target):
         double = kernel.precision is Precision.DOUBLE
         values = self._values(step, kernel, read, kernel.n, kernel.sharing, double)
         for statement in kernel.statements:
-            values[statement.target] = evaluate(statement.expression, values)
+            value = evaluate(statement.expression, values)
+            values[statement.target] = np.copy(value) if statement.expression.isidentifier() else value
         for name, array in kernel.writes.items():
             self._written(step, array)[...] = values[name]
 
@@ -307,6 +340,10 @@ class NumpyTarget(Target):
         if self.data is None:
             return
         chosen = self.sample_indices(kernel.sampling)
+        if STIMULUS in self._arrays:
+            if len(self.data.x) > MAX_STIMULI:
+                raise RunError(f"a baseline per stimulus needs at most {MAX_STIMULI} samples; there are {len(self.data.x)}")
+            self._arrays[STIMULUS][...] = chosen
         self.present(kernel, self.data.x[chosen] * self.dtype.type(self.data.scale), self.data.y[chosen])
 
     def sample_indices(self, sampling: str) -> np.ndarray:
@@ -370,19 +407,21 @@ def sample_indices(sampling: str, keys: np.ndarray, batch: int, count: int, n: i
 
 def draw(function: str, keys: np.ndarray, n: int, lanes: int, count: int, dtype, arguments=()) -> np.ndarray:
     """Keyed draws of shape (n, member, lanes)."""
-    elements = np.arange(n)[:, None]
-    replicas = np.arange(lanes)[None, :]
-    made = []
-    for member, key in enumerate(keys):
-        key = int(key)
-        if function == "rand":
+    element = np.arange(n)[:, None, None]
+    lane = np.arange(lanes)[None, None, :]
+    return draw_at(function, keys[None, :, None], element, lane, count, dtype, arguments)
+
+
+def draw_at(function: str, key, element, lane, count, dtype, arguments=()) -> np.ndarray:
+    """Keyed draws at given elements and lanes, which broadcast against the keys of their members."""
+    match function:
+        case "rand":
             uniform = randomness.uniform32 if dtype == np.float32 else randomness.uniform64
-            made.append(uniform(key, elements, replicas, count))
-        elif function == "randn":
-            made.append(randomness.normal(key, elements, replicas, count))
-        elif function == "bit":
-            made.append(randomness.bit(key, elements, replicas, count))
-        else:
-            rate = np.broadcast_to(arguments[0], (n, len(keys), lanes))[:, member]
-            made.append(randomness.poisson(key, elements, replicas, count, rate))
-    return np.stack(made, axis=1).astype(dtype)
+            found = uniform(key, element, lane, count)
+        case "randn":
+            found = randomness.normal(key, element, lane, count)
+        case "bit":
+            found = randomness.bit(key, element, lane, count)
+        case _:
+            found = randomness.poisson(key, element, lane, count, arguments[0])
+    return found.astype(dtype)

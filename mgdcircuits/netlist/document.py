@@ -1,7 +1,7 @@
 """The raw document: which keys a netlist may have, and whether each holds a text, a list or a map.
 
-Nothing is interpreted here. Every scalar remains a `Text` with its position; what an unknown key could have been is said
-with the keys that are allowed there.
+Nothing is interpreted here. Every scalar remains a `Text` with its position; what an unknown key could have been is
+said with the keys that are allowed there.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ class Doc(BaseModel):
     @property
     def extras(self) -> dict[Text, Any]:
         """The entries whose keys are names that the netlist chooses."""
-        return {k: v for k, v in (self.__pydantic_extra__ or {}).items() if not str(k).startswith("\0")}
+        extras = (self.__pydantic_extra__ or {}).items()
+        return {Text(str(k), self.place(str(k))): v for k, v in extras if not str(k).startswith("\0")}
 
 
 class ConvDoc(Doc):
@@ -338,15 +339,15 @@ class Document(Doc):
     circuit: Expression
     parameters: Expressions = Field(default_factory=dict)
     clocks: Expressions = Field(default_factory=dict)
-    kinds: dict[str, KindDoc] = Field(default_factory=dict)
+    kinds: dict[Any, KindDoc] = Field(default_factory=dict)
     chain: Annotated[Any, PlainValidator(_chain)] = Field(default_factory=list)
-    populations: dict[str, PopulationDoc] = Field(default_factory=dict)
-    synapses: dict[str, SynapsesDoc] = Field(default_factory=dict)
+    populations: dict[Any, PopulationDoc] = Field(default_factory=dict)
+    synapses: dict[Any, SynapsesDoc] = Field(default_factory=dict)
     task: TaskDoc | None = None
     cost: CostDoc | None = None
     measure: Expressions = Field(default_factory=dict)
     trial: TrialDoc | None = None
-    learning: dict[str, LearningDoc] = Field(default_factory=dict)
+    learning: dict[Any, LearningDoc] = Field(default_factory=dict)
     hardware: HardwareDoc | None = None
     record: list[Annotated[Any, PlainValidator(_record)]] = Field(default_factory=list)
 
@@ -387,9 +388,11 @@ def _handle(model: type[Doc], tree: Map, item: Any, report: Report) -> bool:
     context = item.get("ctx", {})
     if item["type"] == "extra_forbidden":
         allowed = known_keys(owner)
-        close = nearest(str(key), [name for name in allowed if name not in holder])
+        close = nearest(str(key), [name for name in allowed if name not in (holder or ())])
         mend = f"did you mean `{close}`?" if close else ""
         report.add(UNKNOWN_KEY, position(key, at), f"unknown key `{key}`", f"one of {', '.join(allowed)}", mend)
+        if not isinstance(holder, Map) or key not in holder:
+            return False
         if close and close not in holder:
             holder[Text(close, position(key, at))] = holder[key]
         del holder[key]
@@ -405,7 +408,7 @@ def _handle(model: type[Doc], tree: Map, item: Any, report: Report) -> bool:
     else:
         expected = {"list_type": "a list", "dict_type": "a map", "model_type": "a map"}.get(item["type"], item["msg"])
         report.add(WRONG_FORM, at, f"{_name_of(value)} as the value of `{key}`", expected)
-    if isinstance(holder, Map) and key in holder:
+    if (isinstance(holder, Map) and key in holder) or (isinstance(holder, List) and isinstance(key, int)):
         del holder[key]
         return True
     return False
@@ -424,10 +427,10 @@ def _locate(model: type[Doc], tree: Map, path: list[Any]) -> tuple[Any, Any, Any
                 return value, part, None, _model_of(owner, part) or owner
             holder, key, value = value, found, value[found]
             inner = _model_of(owner, part)
-            if inner is not None and isinstance(value, Map) and part is not path[-1]:
+            if inner is not None and isinstance(value, Map | List) and part is not path[-1]:
                 owner = inner
         elif isinstance(value, List) and isinstance(part, int) and part < len(value):
-            value = value[part]
+            holder, key, value = value, part, value[part]
     return holder, key, value, owner
 
 

@@ -5,30 +5,34 @@ The result is a `Draft`: everything has its name, its place and its shape, but n
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from mgdcircuits.netlist import library
 from mgdcircuits.netlist.checks.registry import Report, reading_rule
-from mgdcircuits.netlist.document import ConvDoc, Document, KindDoc, PoolDoc, PopulationDoc, SparseDoc, validate
-from mgdcircuits.netlist.expressions import ExpressionError, bind, evaluate, is_identifier, nearest, parse_call
-from mgdcircuits.netlist.kinds import DUPLICATE_NAME, KIND_CYCLE, UNKNOWN_KIND, Kinds, Line, Template
-from mgdcircuits.netlist.kinds import expected_of, extended, substituted, topology_of
+from mgdcircuits.netlist.document import Document, KindDoc, PopulationDoc, validate
+from mgdcircuits.netlist.expressions import ExpressionError, bind, is_identifier, parse_call
+from mgdcircuits.netlist.kinds import (
+    DUPLICATE_NAME,
+    KIND_CYCLE,
+    UNKNOWN_KIND,
+    Kinds,
+    Line,
+    Template,
+    expected_of,
+    extended,
+    substituted,
+    topology_of,
+)
 from mgdcircuits.netlist.parameters import RESERVED, RESERVED_NAME, Parameters
-from mgdcircuits.netlist.source import TEXT_NAME, List, Map, Text
-from mgdcircuits.netlist.spec import Conv2d, Dense, OneToOne, Pool, Position, Sparse, Topology, VariableKind
-from mgdcircuits.netlist.units import DIMENSIONLESS
+from mgdcircuits.netlist.source import List, Map, Text
+from mgdcircuits.netlist.spec import Conv2d, OneToOne, Pool, Position, Topology, VariableKind
+from mgdcircuits.netlist.topologies import SHAPE_MISMATCH, Shape, Topologies, mismatch, spatial, too_large, word
 
 SHAPE = reading_rule("shape", "a population must have a shape, given or inferred")
-SHAPE_MISMATCH = reading_rule("shape-mismatch", "the shapes on both sides of a coupling must fit its topology")
-TOPOLOGY = reading_rule("topology", "a coupling has one topology with usable numbers")
 CHAIN = reading_rule("chain", "an entry of a chain must say how it is reached")
 UNKNOWN_POPULATION = reading_rule("unknown-population", "a coupling must stand between populations that exist")
 
-Shape = tuple[int, ...]
 LOOP_SKIP = frozenset({"kind", "like", "from", "via"})
 
 
@@ -87,6 +91,7 @@ class _Expansion:
         self.kinds = kinds
         self.parameters = parameters
         self.report = report
+        self.topologies = Topologies(parameters, report)
         self.result = Draft()
         self.entries: dict[str, PopulationDoc] = {}  # by name, `like` resolved
         self.pending_couplings: list[tuple[str, Arrival]] = []
@@ -183,7 +188,9 @@ class _Expansion:
         if key in self.result.populations:
             first = self.result.populations[key].at
             found = f"a second population `{key}`"
-            self.report.add(DUPLICATE_NAME, at, found, "each name once", f"the first is in line {first.line}; rename one")
+            self.report.add(
+                DUPLICATE_NAME, at, found, "each name once", f"the first is in line {first.line}; rename one"
+            )
             return False
         return True
 
@@ -226,9 +233,13 @@ class _Expansion:
         if doc.via is None:
             if doc.from_ is None and topology_of(doc, self.report) is None and str(name) not in self.result.lost:
                 self.report.add(
-                    CHAIN, doc.at, f"`{name}` does not say how it is reached from `{source}`", "`via: KIND`",
+                    CHAIN,
+                    doc.at,
+                    f"`{name}` does not say how it is reached from `{source}`",
+                    "`via: KIND`",
                     f"add `via`, or move `{name}` to `populations`",
-                )  # fmt: skip
+                )
+                self.result.lost.add(str(name))
             elif str(name) not in self.result.lost:
                 self.report.add(CHAIN, doc.at, f"`{name}` has a topology or `from` but no `via`", "`via: KIND`")
             return None
@@ -244,9 +255,12 @@ class _Expansion:
                 base = broken
             elif base.is_coupling:
                 self.report.add(
-                    UNKNOWN_KIND, doc.kind.at, f"`{doc.kind}` is the kind of a coupling, not of a population", "a kind "
-                    "without `_post` equations", "write it behind `via` or under `synapses`",
-                )  # fmt: skip
+                    UNKNOWN_KIND,
+                    doc.kind.at,
+                    f"`{doc.kind}` is the kind of a coupling, not of a population",
+                    "a kind without `_post` equations",
+                    "write it behind `via` or under `synapses`",
+                )
                 base = broken
         elif doc.equations is not None:
             base = Template()
@@ -256,7 +270,9 @@ class _Expansion:
             base = Template()
         else:
             if arrival is None and str(name) not in self.result.lost:
-                self.report.add("missing-equations", doc.at, f"`{name}` has neither `kind` nor `equations`", "one of them")
+                self.report.add(
+                    "missing-equations", doc.at, f"`{name}` has neither `kind` nor `equations`", "one of them"
+                )
             base = broken
         own = doc.model_copy(update=dict.fromkeys((*_REACH, "delay", "reduce")))
         return extended(base, own, self.report)
@@ -270,9 +286,7 @@ class _Expansion:
         relay = library.kinds()["relay"]
         assert relay.equations is not None
         values = {"variable": variable.equation.name, "unit": variable.equation.unit}
-        text = substituted(relay.equations, values).same_place(
-            str(substituted(relay.equations, values))
-        )
+        text = substituted(relay.equations, values).same_place(str(substituted(relay.equations, values)))
         line = arrival.via.at if arrival.via is not None else source.at
         # A problem in the relay is the netlist's: it is shown at the line that asked for it.
         report = Report()
@@ -292,7 +306,9 @@ class _Expansion:
         if asked is not None:
             if asked not in lines and not population.template.broken:
                 expected, mend = expected_of(asked, lines)
-                self.report.add("unknown-name", arrival.via.at, f"`{population.name}` has no variable `{asked}`", expected, mend)  # type: ignore[union-attr]
+                self.report.add(
+                    "unknown-name", arrival.via.at, f"`{population.name}` has no variable `{asked}`", expected, mend
+                )  # type: ignore[union-attr]
             return lines.get(asked)
         if "x" in lines:
             return lines["x"]
@@ -305,9 +321,12 @@ class _Expansion:
         if not population.template.broken:
             at = arrival.via.at if arrival.via is not None else population.at
             self.report.add(
-                CHAIN, at, f"`{arrival.via}` cannot tell which variable of `{population.name}` to read",
-                f"one of {', '.join(lines)}", f"write `variable=NAME` into the call of `{arrival.via}`",
-            )  # fmt: skip
+                CHAIN,
+                at,
+                f"`{arrival.via}` cannot tell which variable of `{population.name}` to read",
+                f"one of {', '.join(lines)}",
+                f"write `variable=NAME` into the call of `{arrival.via}`",
+            )
         return None
 
     # shapes
@@ -322,9 +341,11 @@ class _Expansion:
             given = tuple(s for s in sizes if s is not None)
             if len(given) not in (1, 3):
                 self.report.add(
-                    SHAPE, doc.place("shape"), f"the shape of `{population.name}` has {len(given)} numbers",
+                    SHAPE,
+                    doc.place("shape"),
+                    f"the shape of `{population.name}` has {len(given)} numbers",
                     "one number (units) or three (channels, height, width)",
-                )  # fmt: skip
+                )
                 return None
         channels = None
         if doc.channels is not None:
@@ -332,7 +353,9 @@ class _Expansion:
             if channels is None:
                 return None
         if given is not None and channels is not None:
-            self.report.add(SHAPE, doc.place("channels"), f"`{population.name}` has `shape` and `channels`", "one of them")
+            self.report.add(
+                SHAPE, doc.place("channels"), f"`{population.name}` has `shape` and `channels`", "one of them"
+            )
             return given
         if given is not None:
             return given
@@ -341,7 +364,11 @@ class _Expansion:
     def _inferred(self, population: Population, channels: int | None) -> Shape | None:
         arrival, name = population.arrives, population.name
         if arrival is None:
-            if name not in self.result.lost and "*" not in population.template.broken or population.doc.kind is not None:
+            if (
+                name not in self.result.lost
+                and "*" not in population.template.broken
+                or population.doc.kind is not None
+            ):
                 if population.doc.via is None:
                     self.report.add(SHAPE, population.at, f"`{name}` has no shape", "`shape: n` or `shape: [c, h, w]`")
             return None
@@ -352,13 +379,16 @@ class _Expansion:
         if isinstance(topology, Conv2d | Pool):
             if len(source) != 3:
                 self.report.add(
-                    SHAPE_MISMATCH, population.at, f"{_word(topology)} from `{arrival.source}`, whose shape is {list(source)}",
-                    "a shape [channels, height, width]", f"give `{arrival.source}` such a shape, or use `dense`",
-                )  # fmt: skip
+                    SHAPE_MISMATCH,
+                    population.at,
+                    f"{word(topology)} from `{arrival.source}`, whose shape is {list(source)}",
+                    "a shape [channels, height, width]",
+                    f"give `{arrival.source}` such a shape, or use `dense`",
+                )
                 return None
             out = spatial(topology, source)
             if min(out) < 1:
-                self.report.add(SHAPE_MISMATCH, population.at, *_too_large(topology, arrival.source, source))
+                self.report.add(SHAPE_MISMATCH, population.at, *too_large(topology, arrival.source, source))
                 return None
             if isinstance(topology, Conv2d) and channels is None:
                 self.report.add(SHAPE, population.at, f"`{name}` has no `channels`", "`channels: n` behind a `conv2d`")
@@ -369,8 +399,10 @@ class _Expansion:
                 return (channels, *source[1:]) if len(source) == 3 else (channels,)
             return source
         if channels is not None:
-            found = f"`{name}` has `channels` behind a {_word(topology)} coupling"
-            self.report.add(SHAPE, population.doc.place("channels"), found, "`shape`", "write `shape: n`, or use `conv2d`")
+            found = f"`{name}` has `channels` behind a {word(topology)} coupling"
+            self.report.add(
+                SHAPE, population.doc.place("channels"), found, "`shape`", "write `shape: n`, or use `conv2d`"
+            )
             return None
         self.report.add(SHAPE, population.at, f"`{name}` has no shape", "`shape: n` or `shape: [c, h, w]`")
         return None
@@ -387,78 +419,7 @@ class _Expansion:
             if template is None:
                 return None
         key, doc = own or ("dense", None)
-        return self._numbers(key, doc, what, at)
-
-    def _numbers(self, key: str, doc: Any, what: str, at: Position) -> Topology | None:
-        if key == "dense":
-            return Dense()
-        if key == "one_to_one":
-            return OneToOne()
-        if isinstance(doc, ConvDoc | PoolDoc):
-            kernel = self._pair(doc.kernel, f"`kernel` of {what}", 1)
-            stride = self._pair(doc.stride, f"`stride` of {what}", 1)
-            padding = self._pair(doc.padding, f"`padding` of {what}", 0)
-            if kernel is None or stride is None and doc.stride is not None or padding is None and doc.padding is not None:
-                return None
-            if isinstance(doc, PoolDoc):
-                if padding and (padding[0] >= kernel[0] or padding[1] >= kernel[1]):
-                    found = f"a padding of {list(padding)} with a window of {list(kernel)}"
-                    self.report.add(TOPOLOGY, doc.place("padding"), found, "a padding smaller than the window")
-                    return None
-                return Pool(kernel, stride or kernel, padding or (0, 0))
-            dilation = self._pair(doc.dilation, f"`dilation` of {what}", 1)
-            groups = 1 if doc.groups is None else self.parameters.integer(doc.groups, f"`groups` of {what}")
-            if groups is None or dilation is None and doc.dilation is not None:
-                return None
-            return Conv2d(kernel, stride or (1, 1), padding or (0, 0), dilation or (1, 1), groups)
-        return self._sparse(doc, what, at)
-
-    def _pair(self, texts: Any, what: str, least: int) -> tuple[int, int] | None:
-        if texts is None:
-            return None
-        sizes = [self.parameters.integer(text, what, least) for text in texts]
-        if len(sizes) not in (1, 2):
-            self.report.add(TOPOLOGY, texts.at, f"{what} has {len(sizes)} numbers", "one or two")
-            return None
-        if None in sizes:
-            return None
-        first, second = (sizes * 2)[:2] if len(sizes) == 1 else sizes
-        assert first is not None and second is not None
-        return first, second
-
-    def _sparse(self, doc: Any, what: str, at: Position) -> Sparse | None:
-        if isinstance(doc, Text):
-            probability = self._probability(doc, what)
-            return None if probability is None else Sparse(probability=probability)
-        assert isinstance(doc, SparseDoc)
-        given = [key for key in ("probability", "in_degree", "edges") if getattr(doc, key) is not None]
-        if len(given) != 1:
-            found = f"`sparse` of {what} with {' and '.join(given) if given else 'none of its keys'}"
-            self.report.add(TOPOLOGY, doc.at, found, "exactly one of probability, in_degree, edges")
-            return None
-        loops = doc.self is None or str(doc.self).lower() not in ("false", "no", "off", "0")
-        if doc.probability is not None:
-            probability = self._probability(doc.probability, what)
-            return None if probability is None else Sparse(probability=probability, self_connections=loops)
-        if doc.in_degree is not None:
-            degree = self.parameters.integer(doc.in_degree, f"`in_degree` of {what}")
-            return None if degree is None else Sparse(in_degree=degree, self_connections=loops)
-        path = beside(doc.edges)
-        if not path.is_file():
-            self.report.add("missing-file", doc.edges.at, f"there is no file {path}", "a CSV file with columns i, j")
-            return None
-        return Sparse(edges=str(path), self_connections=loops)
-
-    def _probability(self, text: Text, what: str) -> float | None:
-        try:
-            value = evaluate(text, self.parameters.constants())
-        except ExpressionError as problem:
-            self.report.add("expression", text.at, f"the probability of {what}: {problem.message}", "", problem.mend)
-            return None
-        if value.dimensions != DIMENSIONLESS or not 0 < value.value <= 1:
-            self.report.add(TOPOLOGY, text.at, f"{what} has the probability `{text}`", "a number above 0, at most 1")
-            return None
-        return value.value
+        return self.topologies.read(key, doc, what, at)
 
     # couplings
 
@@ -481,9 +442,11 @@ class _Expansion:
             template = self.kinds.get(via.same_place(call.name))
             if template is not None and not template.is_coupling and not template.broken:
                 self.report.add(
-                    UNKNOWN_KIND, via.at, f"`{call.name}` is the kind of a population, not of a coupling",
+                    UNKNOWN_KIND,
+                    via.at,
+                    f"`{call.name}` is the kind of a population, not of a coupling",
                     "a kind with `X_post = ... (summed)` or `on_pre`",
-                )  # fmt: skip
+                )
                 return None
             return template
         macro, body = known[call.name]
@@ -567,7 +530,9 @@ class _Expansion:
             return doc
         for key, other in self.document.synapses.items():
             if " ".join(str(key).split()) == " ".join(str(doc.like).split()) and other is not doc:
-                own = {n: getattr(doc, n) for n in type(doc).model_fields if getattr(doc, n) is not None and n != "like"}
+                own = {
+                    n: getattr(doc, n) for n in type(doc).model_fields if getattr(doc, n) is not None and n != "like"
+                }
                 return other.model_copy(update=own)
         expected, mend = expected_of(str(doc.like), self.document.synapses)
         self.report.add(UNKNOWN_KIND, doc.like.at, f"`like: {doc.like}` names no entry of `synapses`", expected, mend)
@@ -596,12 +561,6 @@ _REACH = ("dense", "conv2d", "pool", "one_to_one", "sparse")
 reading_rule("missing-equations", "a population or a coupling must have a kind or equations")
 
 
-def beside(path: Text) -> Path:
-    """A path relative to the file in which it was written."""
-    folder = Path() if path.at.file == TEXT_NAME or path.at.file.startswith("override") else Path(path.at.file).parent
-    return folder / str(path)
-
-
 def _moved(tree: Any, at: Position) -> Any:
     """A tree of the library with every position at the line that asked for it."""
     if isinstance(tree, Map):
@@ -609,64 +568,3 @@ def _moved(tree: Any, at: Position) -> Any:
     if isinstance(tree, List):
         return List([_moved(v, at) for v in tree], at)
     return Text(str(tree), at, tree.quoted)
-
-
-def spatial(topology: Conv2d | Pool, source: Shape) -> tuple[int, int]:
-    """Height and width behind a convolution or a pooling of a (channels, height, width) shape."""
-    out = []
-    for axis in (0, 1):
-        dilation = topology.dilation[axis] if isinstance(topology, Conv2d) else 1
-        window = dilation * (topology.kernel[axis] - 1) + 1
-        out.append((source[axis + 1] + 2 * topology.padding[axis] - window) // topology.stride[axis] + 1)
-    return out[0], out[1]
-
-
-def _word(topology: Topology) -> str:
-    words: Mapping[type, str] = {Dense: "dense", Conv2d: "conv2d", Pool: "pool", OneToOne: "one_to_one", Sparse: "sparse"}
-    return words[type(topology)]
-
-
-def _too_large(topology: Conv2d | Pool, pre: str, shape: Shape) -> tuple[str, str, str]:
-    found = f"a {_word(topology)} window of {list(topology.kernel)} over `{pre}`, whose shape is {list(shape)}"
-    padded = [shape[1] + 2 * topology.padding[0], shape[2] + 2 * topology.padding[1]]
-    return found, f"a window of at most {padded}", "make the kernel (or its dilation) smaller, or add padding"
-
-
-def mismatch(topology: Topology, pre: str, source: Shape, post: str, target: Shape) -> tuple[str, str, str] | None:
-    """Why a topology does not fit between two shapes: found, expected, mend."""
-    if isinstance(topology, Conv2d | Pool):
-        for name, shape in ((pre, source), (post, target)):
-            if len(shape) != 3:
-                return (
-                    f"{_word(topology)} between `{pre}` and `{post}`, but `{name}` has the shape {list(shape)}",
-                    "a shape [channels, height, width]",
-                    f"give `{name}` such a shape, or use `dense`",
-                )
-        out = spatial(topology, source)
-        if min(out) < 1:
-            return _too_large(topology, pre, source)
-        if out != target[1:]:
-            found = f"{_word(topology)} makes {list(out)} positions of `{pre}`, but `{post}` has {list(target[1:])}"
-            return found, f"the shape [{target[0]}, {out[0]}, {out[1]}]", "write `channels` and let the rest be inferred"
-        if isinstance(topology, Pool) and source[0] != target[0]:
-            found = f"pooling keeps {source[0]} channels, but `{post}` has {target[0]}"
-            return found, f"{source[0]} channels", f"remove the shape of `{post}`"
-        if isinstance(topology, Conv2d) and (source[0] % topology.groups or target[0] % topology.groups):
-            found = f"{topology.groups} groups with {source[0]} channels in `{pre}` and {target[0]} in `{post}`"
-            return found, "groups that divide both", "change `groups` or the channels"
-    if isinstance(topology, OneToOne):
-        sizes = [_product(source), _product(target)]
-        if sizes[0] != sizes[1]:
-            found = f"one_to_one between {sizes[0]} units of `{pre}` and {sizes[1]} of `{post}`"
-            return found, "equal numbers", "change a shape, or use `dense`"
-    if isinstance(topology, Sparse) and topology.in_degree is not None and topology.in_degree > _product(source):
-        found = f"an in-degree of {topology.in_degree} from the {_product(source)} units of `{pre}`"
-        return found, f"at most {_product(source)}", "make `in_degree` smaller"
-    return None
-
-
-def _product(shape: Shape) -> int:
-    result = 1
-    for size in shape:
-        result *= size
-    return result

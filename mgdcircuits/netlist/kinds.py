@@ -27,6 +27,15 @@ DUPLICATE_NAME = reading_rule("duplicate-name", "two things must not have the sa
 
 TEXTS = ("threshold", "reset", "refractory", "method", "on_write", "on_pre", "on_post", "delay", "reduce")
 TOPOLOGIES = ("dense", "conv2d", "pool", "one_to_one", "sparse")
+METHODS = (
+    *("euler", "exact", "linear", "independent", "exponential_euler", "rk2", "rk4", "heun", "milstein"),
+    *("gsl", "gsl_rk2", "gsl_rk4", "gsl_rkf45", "gsl_rkck", "gsl_rk8pd"),
+)
+"""Brian2's integrators."""
+
+TRUE = ("true", "yes", "on", "1")
+FALSE = ("false", "no", "off", "0")
+
 NO_UNIT = "?"
 """The unit of an added `X_post` that was written without one: it gets that of the variable it drives."""
 
@@ -114,6 +123,8 @@ def read_equations(text: Text, report: Report) -> tuple[dict[str, Line], frozens
         for line, raw in _logical_lines(text, first):
             name = re.match(r"\s*(?:d\s*(\w+)\s*/\s*dt|(\w+))", raw)
             if line in bad:
+                if raw.count(":") > 1:
+                    broken.add("*")  # it swallowed the next line
                 broken.add((name[1] or name[2]) if name else "*")
                 continue
             try:
@@ -133,6 +144,9 @@ def extended(base: Template, doc: ObjectDoc, report: Report) -> Template:
         broken |= unreadable
     for name, text in (doc.replace or {}).items():
         _replace(lines, broken, name, text, report)
+    if doc.method is not None and str(doc.method) not in METHODS and doc.method != "none":
+        expected, mend = expected_of(str(doc.method), METHODS)
+        report.add("unknown-word", doc.method.at, f"`method: {doc.method}`", expected, mend)
     texts = dict(base.texts)
     for key in TEXTS:
         value = getattr(doc, key)
@@ -199,11 +213,29 @@ def _replace(lines: dict[str, Line], broken: set[str], name: Text, text: Text, r
 def topology_of(doc: ObjectDoc, report: Report) -> tuple[str, Any] | None:
     """The topology that a document names, if any."""
     given = [key for key in TOPOLOGIES if getattr(doc, key) is not None]
+    for key in ("dense", "one_to_one"):
+        if key in given and not truth(getattr(doc, key), key, report):
+            given.remove(key)
     if len(given) > 1:
         report.add(
-            "topology", doc.place(given[1]), f"two topologies, `{given[0]}` and `{given[1]}`", "one", "remove one of them"
+            "topology",
+            doc.place(given[1]),
+            f"two topologies, `{given[0]}` and `{given[1]}`",
+            "one",
+            "remove one of them",
         )
     return (given[0], getattr(doc, given[0])) if given else None
+
+
+def truth(text: Text | None, key: str, report: Report, default: bool = True) -> bool:
+    """A switch: true or false."""
+    if text is None:
+        return default
+    word = str(text).strip().lower()
+    if word not in (*TRUE, *FALSE):
+        report.add("unknown-word", text.at, f"`{key}: {text}`", *expected_of(word, ("true", "false")))
+        return default
+    return word in TRUE
 
 
 def substituted(tree: Any, values: Mapping[str, str], skip: frozenset[str] = frozenset()) -> Any:

@@ -1,4 +1,4 @@
-"""The library: named snippets that come with mgdcircuits, written in the netlist language (folder `mgdcircuits/library`)."""
+"""The library: named snippets in the netlist language that come with mgdcircuits (folder `mgdcircuits/library`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole way from text to a description. Each stage takes a value and returns a value; the report collects problems."""
+"""The whole way from text to a description. Each stage takes a value and returns one; the report collects problems."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from typing import Any
 
 from mgdcircuits.netlist.checks.expressions import Expressions
 from mgdcircuits.netlist.checks.registry import RULES, Report
+from mgdcircuits.netlist.costs import Measured, measured
 from mgdcircuits.netlist.document import Document, LearningDoc, read_document
 from mgdcircuits.netlist.expand import Draft, expand
 from mgdcircuits.netlist.expressions import ExpressionError, evaluate
 from mgdcircuits.netlist.kinds import Kinds
 from mgdcircuits.netlist.learning import Learning, evaluations
+from mgdcircuits.netlist.objects import Objects
 from mgdcircuits.netlist.parameters import Parameters
-from mgdcircuits.netlist.source import read
+from mgdcircuits.netlist.source import Map, read
 from mgdcircuits.netlist.spec import CircuitSpec, LearningSpec, TrialSpec
-from mgdcircuits.netlist.tasks import Measured, hardware_spec, measured, set_variables, task_spec, trial_spec
-from mgdcircuits.netlist.variables import Objects, build
+from mgdcircuits.netlist.tasks import hardware_spec, set_variables, task_spec, trial_spec
+from mgdcircuits.netlist.variables import build
 
 
 @dataclass
@@ -33,6 +35,7 @@ class Circuit:
     measured: Measured
     parameters: Parameters
     expressions: Expressions
+    tree: Map
 
 
 def load(path_or_text: str | Path, overrides: Mapping[str, Any] | None = None) -> CircuitSpec:
@@ -65,7 +68,8 @@ def load_circuit(path_or_text: str | Path, overrides: Mapping[str, Any] | None =
     document = read_document(tree, report)  # Map -> Document
     if document is None:
         raise report.error()
-    malformed = len(report)
+    if report.has("wrong-form"):
+        raise report.error()  # a section is missing: what follows from that is not worth saying
     parameters = Parameters(document.parameters, document.clocks, document.at, report)
     parameters.override(overrides or {})
     kinds = Kinds(document.kinds, report)  # KindDoc -> Template
@@ -86,7 +90,9 @@ def load_circuit(path_or_text: str | Path, overrides: Mapping[str, Any] | None =
     spec = CircuitSpec(
         name=str(document.circuit),
         parameters=MappingProxyType({**parameters.numbers(), **parameters.symbolic()}),
-        parameter_dimensions=MappingProxyType({n: d for n in parameters.texts if (d := parameters.dimensions(n)) is not None}),
+        parameter_dimensions=MappingProxyType(
+            {n: d for n in parameters.texts if (d := parameters.dimensions(n)) is not None}
+        ),
         clocks=MappingProxyType({name: str(parameters.texts[name]) for name in parameters.clock_names}),
         populations=tuple(objects.populations.values()),
         couplings=tuple(objects.couplings.values()),
@@ -101,13 +107,13 @@ def load_circuit(path_or_text: str | Path, overrides: Mapping[str, Any] | None =
         overrides=MappingProxyType(dict(overrides or {})),
         measure=result.measures,
     )
-    circuit = Circuit(spec, document, draft, objects, result, parameters, expressions)
-    _check(circuit, report, malformed)
+    circuit = Circuit(spec, document, draft, objects, result, parameters, expressions, tree)
+    _check(circuit, report)
     report.stop_if_any()
     return circuit
 
 
-def _check(circuit: Circuit, report: Report, malformed: int) -> None:
+def _check(circuit: Circuit, report: Report) -> None:
     """Run every rule that looks at the whole circuit."""
     import mgdcircuits.netlist.checks.all  # noqa: F401  (registers the rules)
 

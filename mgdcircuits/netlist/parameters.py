@@ -1,4 +1,4 @@
-"""Parameters and clocks: expressions that use each other, worth a number or (with a word of the run in them) a formula."""
+"""Parameters and clocks: expressions that use each other, worth a number or (with a word of the run) a formula."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ NOT_AN_INTEGER = reading_rule("not-an-integer", "shapes, kernels and counts must
 class Parameters:
     """All parameters and clocks of a netlist, evaluated as they are asked for.
 
-    `iteration` (the duration of one iteration) is known only after learning has been expanded: what depends on it is left
-    out by `constants` until `set_iteration` was called.
+    `iteration` (the duration of one iteration) is known only after learning has been expanded: what depends on it is
+    left out by `constants` until `set_iteration` was called.
     """
 
     def __init__(self, parameters: Mapping[Text, Text], clocks: Mapping[Text, Text], at: Position, report: Report):
@@ -65,7 +65,9 @@ class Parameters:
                 self.texts[str(name)] = text
         for name, text in clocks.items():
             if str(name) in self.texts:
-                report.add("duplicate-name", name.at, f"`{name}` is a parameter and a clock", "one of them", "rename one")
+                report.add(
+                    "duplicate-name", name.at, f"`{name}` is a parameter and a clock", "one of them", "rename one"
+                )
             elif self._allowed(name):
                 self.texts[str(name)] = text
                 self.clock_names.append(str(name))
@@ -93,7 +95,9 @@ class Parameters:
         elif name in RESERVED:
             kind = "a word of the language"
         if kind:
-            self.report.add(RESERVED_NAME, name.at, f"`{name}` is {kind}", "another name", f"write for example `{name}_0`")
+            self.report.add(
+                RESERVED_NAME, name.at, f"`{name}` is {kind}", "another name", f"write for example `{name}_0`"
+            )
         return kind is None
 
     def override(self, overrides: Mapping[str, Any]) -> None:
@@ -110,7 +114,7 @@ class Parameters:
                     f"did you mean `{close}`?" if close else "",
                 )
                 continue
-            old = self.dimensions(name)
+            old, before_text = self.dimensions(name), self.texts[name]
             self.texts[name] = text
             self.applied[name] = value
             self._forget()
@@ -124,6 +128,8 @@ class Parameters:
                     f"{_kind(old)}, as in the netlist",
                     f"write `{name}={text}*{describe(old)}`" if new == DIMENSIONLESS else "give it that unit",
                 )
+                self.texts[name] = before_text
+                self._forget()
             elif new is None and len(self.report) == before:
                 self.report.add(OVERRIDE, text.at, f"`{name} = {text}` cannot be read", "an expression")
 
@@ -198,7 +204,11 @@ class Parameters:
         if name in self._active:
             circle = " -> ".join([*self._active[self._active.index(name) :], name])
             self.report.add(
-                PARAMETER_CYCLE, text.at, f"{circle}: parameters are defined by each other", "no circle", "give one a number"
+                PARAMETER_CYCLE,
+                text.at,
+                f"{circle}: parameters are defined by each other",
+                "no circle",
+                "give one a number",
             )
             self.broken.update(self._active[self._active.index(name) :])
             return
@@ -219,7 +229,9 @@ class Parameters:
         candidates = [*self.texts, *RUNTIME, *FUNCTIONS, *CONSTANTS]
         close = nearest(problem.name, candidates)
         mend = f"did you mean `{close}`?" if close else "define it under `parameters`"
-        self.report.add(UNKNOWN_NAME, text.at, f"unknown name `{problem.name}` in `{text}`", "a parameter or a unit", mend)
+        self.report.add(
+            UNKNOWN_NAME, text.at, f"unknown name `{problem.name}` in `{text}`", "a parameter or a unit", mend
+        )
 
     def _evaluate(self, name: str, text: Text) -> None:
         used = names(text)
@@ -247,9 +259,12 @@ class Parameters:
         value = self._values[name]
         if found != SECOND:
             self.report.add(
-                CLOCK_UNIT, text.at, f"the clock `{name}: {text}` is {_kind(found)}", "a time",
+                CLOCK_UNIT,
+                text.at,
+                f"the clock `{name}: {text}` is {_kind(found)}",
+                "a time",
                 f"write for example `{name}: {text}*ms`" if found == DIMENSIONLESS else "give it in seconds",
-            )  # fmt: skip
+            )
             self.broken.add(name)
             self._dimensions[name] = SECOND
         elif value is not None and not 0 < value.value < float("inf"):

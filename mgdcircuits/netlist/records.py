@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from mgdcircuits.netlist.checks.expressions import Expressions
 from mgdcircuits.netlist.checks.registry import reading_rule
+from mgdcircuits.netlist.costs import Measured
 from mgdcircuits.netlist.document import Document
 from mgdcircuits.netlist.expressions import nearest
+from mgdcircuits.netlist.objects import Objects
 from mgdcircuits.netlist.parameters import SECOND
 from mgdcircuits.netlist.spec import LearningSpec, RecordSpec
-from mgdcircuits.netlist.tasks import Measured
-from mgdcircuits.netlist.variables import Objects
 
 UNKNOWN_RECORD = reading_rule("unknown-record", "`record` must name something that the circuit has")
 
 ALWAYS = (
-    "accuracy", "train_accuracy", "test_accuracy", "cosine", "norm_ratio", "writes", "hardware_time", "G", "reward", "energy",
-)  # fmt: skip
+    "accuracy",
+    "train_accuracy",
+    "test_accuracy",
+    "cosine",
+    "norm_ratio",
+    "writes",
+    "hardware_time",
+    "G",
+    "reward",
+    "energy",
+)
 """What the program reports by itself and `record` may ask for."""
 
 
@@ -40,9 +49,12 @@ def records(
             close = nearest(word, pool)
             listed = ", ".join([*result.dimensions, *signals, *spiking, "accuracy"])
             report.add(
-                UNKNOWN_RECORD, doc.variable.at, f"`record` names `{word}`, which the circuit does not have",
-                f"one of {listed}, a variable `VARIABLE_POPULATION` or `OBJECT.VARIABLE`", f"did you mean `{close}`?" if close else "",
-            )  # fmt: skip
+                UNKNOWN_RECORD,
+                doc.variable.at,
+                f"`record` names `{word}`, which the circuit does not have",
+                f"one of {listed}, a variable `VARIABLE_POPULATION` or `OBJECT.VARIABLE`",
+                f"did you mean `{close}`?" if close else "",
+            )
             continue
         if doc.every is not None:
             expressions.check(doc.every, doc.every.at, {"iteration": SECOND}, "`record: every`", SECOND)
@@ -50,9 +62,12 @@ def records(
             if str(name) not in passes:
                 close = nearest(str(name), passes)
                 report.add(
-                    UNKNOWN_RECORD, name.at, f"`record` names the pass `{name}`, which no learning system has",
-                    f"one of {', '.join(passes)}" if passes else "", f"did you mean `{close}`?" if close else "",
-                )  # fmt: skip
+                    UNKNOWN_RECORD,
+                    name.at,
+                    f"`record` names the pass `{name}`, which no learning system has",
+                    f"one of {', '.join(passes)}" if passes else "",
+                    f"did you mean `{close}`?" if close else "",
+                )
         found.append(
             RecordSpec(
                 variable=word,

@@ -101,7 +101,9 @@ def _couplings(spec: CircuitSpec) -> list[str]:
     for coupling in spec.couplings:
         kind = f"   kind {coupling.kind}" if coupling.kind else ""
         reduce = "" if coupling.reduce is Reduce.SUM else f", {coupling.reduce.value}"
-        lines.append(f"  {coupling.name}: {coupling.pre} -> {coupling.post}, {topology(coupling.topology)}{reduce}{kind}")
+        lines.append(
+            f"  {coupling.name}: {coupling.pre} -> {coupling.post}, {topology(coupling.topology)}{reduce}{kind}"
+        )
         lines += _equations(coupling, spec)
         for key, event in (("on_pre", coupling.on_pre), ("on_post", coupling.on_post)):
             if event is not None:
@@ -166,7 +168,9 @@ def _entry(key: str, text: str | None, indent: str = "      ") -> list[str]:
     if not text:
         return []
     rows = text.split("\n")
-    return [f"{indent}{key}: {rows[0]}"] if len(rows) == 1 else [f"{indent}{key}:", *(f"{indent}  {row}" for row in rows)]
+    return (
+        [f"{indent}{key}: {rows[0]}"] if len(rows) == 1 else [f"{indent}{key}:", *(f"{indent}  {row}" for row in rows)]
+    )
 
 
 def _task(spec: CircuitSpec) -> list[str]:
@@ -174,13 +178,19 @@ def _task(spec: CircuitSpec) -> list[str]:
     if spec.task is not None:
         task = spec.task
         lines.append("task")
-        lines += _entry("data", f"{task.data or 'given as arrays'}{_options(task.options)}, batch {task.batch}, {task.sampling.value}", "  ")
+        lines += _entry(
+            "data",
+            f"{task.data or 'given as arrays'}{_options(task.options)}, batch {task.batch}, {task.sampling.value}",
+            "  ",
+        )
         lines += [f"  {variable} of {population} = {text}" for (population, variable), text in task.inputs.items()]
         if task.target:
             lines.append(f"  target = {task.target}   ({' x '.join(map(str, task.target_shape)) or '1'})")
         lines += _entry("accuracy", task.accuracy, "  ")
     if spec.cost is not None:
-        over = "" if spec.cost.over is None else f"   over {duration(spec.cost.over[0])} to {duration(spec.cost.over[1])}"
+        over = (
+            "" if spec.cost.over is None else f"   over {duration(spec.cost.over[0])} to {duration(spec.cost.over[1])}"
+        )
         lines.append(f"cost {spec.cost.name} = {spec.cost.expression}{over}")
     lines += [f"measure {a.name} = {a.expression}" for a in spec.measure]
     return lines

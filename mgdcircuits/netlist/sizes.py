@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from mgdcircuits.netlist.expand import _product
 from mgdcircuits.netlist.spec import (
     Axis,
     CircuitSpec,
@@ -17,7 +16,7 @@ from mgdcircuits.netlist.spec import (
     Sparse,
     Variable,
 )
-from mgdcircuits.netlist.variables import synapses
+from mgdcircuits.netlist.topologies import product, synapses
 
 
 def elements(thing: PopulationSpec | CouplingSpec, variable: Variable, populations: dict[str, PopulationSpec]) -> int:
@@ -25,16 +24,16 @@ def elements(thing: PopulationSpec | CouplingSpec, variable: Variable, populatio
     if variable.axis is Axis.SCALAR:
         return 1
     if isinstance(thing, PopulationSpec):
-        return thing.shape[0] if variable.axis is Axis.CHANNEL else _product(thing.shape)
+        return thing.shape[0] if variable.axis is Axis.CHANNEL else product(thing.shape)
     pre, post = populations[thing.pre], populations[thing.post]
     if variable.role is Role.SUMMED:
-        return _product(post.shape)
+        return product(post.shape)
     match thing.topology:
         case Conv2d(kernel=kernel, groups=groups):
             return post.shape[0] * (pre.shape[0] // groups) * kernel[0] * kernel[1]
         case Pool():
             return 0
-    return math.ceil(synapses(thing.topology, _product(pre.shape), _product(post.shape)))
+    return math.ceil(synapses(thing.topology, product(pre.shape), product(post.shape)))
 
 
 def parameters(spec: CircuitSpec) -> dict[str, int]:
@@ -51,7 +50,7 @@ def parameters(spec: CircuitSpec) -> dict[str, int]:
 def nodes(spec: CircuitSpec) -> dict[str, int]:
     """Units of each population that a plastic coupling reaches: the K of node perturbation."""
     reached = {c.post for c in spec.couplings if any(v.role is Role.PLASTIC for v in c.variables)}
-    return {p.name: _product(p.shape) for p in spec.populations if p.name in reached}
+    return {p.name: product(p.shape) for p in spec.populations if p.name in reached}
 
 
 def memory(spec: CircuitSpec, members: int = 1, batch: int | None = None) -> int:
@@ -68,6 +67,8 @@ def memory(spec: CircuitSpec, members: int = 1, batch: int | None = None) -> int
             arrays = 1 + trained.get(f"{thing.name}.{variable.name}", 0)
             total += 4 * copies * arrays * elements(thing, variable, populations)
         if isinstance(thing, CouplingSpec) and isinstance(thing.topology, Sparse):
-            count = synapses(thing.topology, _product(populations[thing.pre].shape), _product(populations[thing.post].shape))
+            count = synapses(
+                thing.topology, product(populations[thing.pre].shape), product(populations[thing.post].shape)
+            )
             total += 8 * math.ceil(count)
     return total

@@ -1,7 +1,7 @@
 """YAML text to a tree in which every key and every value knows the file and the line it was written in.
 
-Scalars stay text: whether ``49`` is a number or ``2*d`` an expression is decided by the reader of the value, so that none
-of YAML's own conversions (dates, booleans, sexagesimal numbers) can change what was written.
+Scalars stay text: whether ``49`` is a number or ``2*d`` an expression is decided by the reader of the value, so that
+none of YAML's own conversions (dates, booleans, sexagesimal numbers) can change what was written.
 """
 
 from __future__ import annotations
@@ -265,7 +265,7 @@ _SYNTAX_HINTS: tuple[tuple[str, str, str, str], ...] = (
         "mapping values are not allowed",
         "a second `: ` on one line, or a line that is indented too far",
         "one `key: value` a line",
-        "put a value that contains a colon in quotes, for instance `equations: \"V : volt\"`; or a `key:value` on the "
+        'put a value that contains a colon in quotes, for instance `equations: "V : volt"`; or a `key:value` on the '
         "line before lacks its space",
     ),
     (
@@ -278,15 +278,31 @@ _SYNTAX_HINTS: tuple[tuple[str, str, str, str], ...] = (
     ("another document", "a second document (`---`)", "one circuit a file", "remove the line `---`"),
     ("while scanning a quoted scalar", "a quote that is not closed", "a closing quote", "close the quote"),
     ("unexpected end of stream", "a quote that is not closed", "a closing quote", "close the quote"),
-    ("expected ',' or '}'", "a map in braces that YAML cannot read", "`{key: value, key: value}`",
-     "close the brace, or put a value that contains `: ` in quotes"),
-    ("expected ',' or ']'", "a list in brackets that YAML cannot read", "`[a, b]`",
-     "close the bracket, or put in quotes a value that contains brackets"),
-    ("expected <block end>", "a line that does not continue what stands above it", "a key at the same indentation",
-     "check the indentation; a value that starts with a quote or a bracket must be quoted as a whole"),
+    (
+        "expected ',' or '}'",
+        "a map in braces that YAML cannot read",
+        "`{key: value, key: value}`",
+        "close the brace, or put a value that contains `: ` in quotes",
+    ),
+    (
+        "expected ',' or ']'",
+        "a list in brackets that YAML cannot read",
+        "`[a, b]`",
+        "close the bracket, or put in quotes a value that contains brackets",
+    ),
+    (
+        "expected <block end>",
+        "a line that does not continue what stands above it",
+        "a key at the same indentation",
+        "check the indentation; a value that starts with a quote or a bracket must be quoted as a whole",
+    ),
     ("could not find expected ':'", "a line without `: `", "`key: value`", "put a space after the colon"),
-    ("cannot start any token", "a value that starts with a character which YAML reserves", "a value",
-     "put the value in quotes"),
+    (
+        "cannot start any token",
+        "a value that starts with a character which YAML reserves",
+        "a value",
+        "put the value in quotes",
+    ),
     ("chomping or indentation", "text behind `|` or `>`", "the block on the lines below", "begin it on the next line"),
 )
 
@@ -300,6 +316,13 @@ def _report_syntax(error: MarkedYAMLError, text: str, file: str, report: Report)
         # A tab in the indentation is met by ruamel as several different errors.
         if re.match(r" *\t", content) and content.strip() and number <= line + 1:
             report.add(SYNTAX, Position(file, number), *_SYNTAX_HINTS[0][1:])
+            return
+    opened = error.context_mark.line if error.context_mark is not None else line - 1
+    for number in sorted({opened, line - 1}):
+        if number < len(lines) and re.sub(r"\\.", "", lines[number]).split(" #")[0].count('"') % 2:
+            report.add(
+                SYNTAX, Position(file, number + 1), "a quote that is not closed", "a closing quote", "close the quote"
+            )
             return
     for part, found, expected, mend in _SYNTAX_HINTS:
         if part in message:

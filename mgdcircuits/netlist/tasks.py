@@ -5,31 +5,27 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from mgdcircuits.netlist import library
 from mgdcircuits.netlist.checks.expressions import Expressions
 from mgdcircuits.netlist.checks.registry import Report, reading_rule
+from mgdcircuits.netlist.costs import Measured, cost_scope, dimensions_of, known, reduced
 from mgdcircuits.netlist.document import Document, PhaseDoc
-from mgdcircuits.netlist.expand import Draft, _product, beside
+from mgdcircuits.netlist.expand import Draft
 from mgdcircuits.netlist.expressions import (
     ExpressionError,
     evaluate,
-    expand_calls,
-    is_identifier,
-    names,
     nearest,
     parse,
     parse_call,
 )
 from mgdcircuits.netlist.kinds import expected_of
+from mgdcircuits.netlist.objects import Objects, said
 from mgdcircuits.netlist.parameters import SECOND, Parameters
 from mgdcircuits.netlist.source import List, Map, Text
 from mgdcircuits.netlist.spec import (
     Assignment,
-    CostSpec,
     Dimensions,
     HardwareSpec,
     Phase,
@@ -39,33 +35,18 @@ from mgdcircuits.netlist.spec import (
     TrialSpec,
     Variable,
 )
-from mgdcircuits.netlist.syntax import REDUCTION_NAMES
+from mgdcircuits.netlist.topologies import beside
 from mgdcircuits.netlist.units import DIMENSIONLESS
-from mgdcircuits.netlist.variables import Objects
 
 UNKNOWN_INPUT = reading_rule("unknown-input", "a key of `task`, `set` or `reset` must name a variable of a population")
 NOT_AN_INPUT = reading_rule("not-an-input", "the task can only set a plain parameter of a population")
 SAMPLING = reading_rule("sampling", "`sampling` is random, shuffle or sequential")
-COST_FORM = reading_rule("cost-form", "`cost` names one cost")
-COST_NOT_A_NUMBER = reading_rule("cost-not-a-number", "a cost must be one number a replica: units are reduced")
 INPUT_UNITS = reading_rule("input-units", "what the task or a phase sets must have the unit of the variable")
-COST_UNITS = reading_rule("cost-units", "costs, measures and accuracy must not mix units")
 HARDWARE_UNITS = reading_rule("hardware-units", "`time` is a time, `energy` an energy, `copies` a number")
 PHASE = reading_rule("phase", "a phase of a trial has a duration, `for` or `after`")
 
 SAMPLE = "x"
 NO_DATA = frozenset({"none"})
-
-
-@dataclass
-class Measured:
-    """What the circuit reports about itself: the cost, the measures and their dimensions."""
-
-    cost: CostSpec | None = None
-    measures: tuple[Assignment, ...] = ()
-    dimensions: dict[str, Dimensions | None] = field(default_factory=dict)
-    output: tuple[str, str] | None = None  # the variable that the cost compares with the target
-    broken: bool = False
 
 
 def find_in_draft(draft: Draft, word: str) -> tuple[str, str] | None:
@@ -112,9 +93,12 @@ def set_variables(document: Document, draft: Draft, report: Report) -> set[tuple
             close = nearest(str(word), pool)
             at = getattr(word, "at", document.at)
             report.add(
-                UNKNOWN_INPUT, at, f"`{word}` names no variable of a population", "`VARIABLE_POPULATION: expression`"
-                + (f" or one of {', '.join(known)}" if known else ""), f"did you mean `{close}`?" if close else "",
-            )  # fmt: skip
+                UNKNOWN_INPUT,
+                at,
+                f"`{word}` names no variable of a population",
+                "`VARIABLE_POPULATION: expression`" + (f" or one of {', '.join(known)}" if known else ""),
+                f"did you mean `{close}`?" if close else "",
+            )
     return found
 
 
@@ -143,8 +127,14 @@ def task_spec(
         variable = next(v for v in objects.populations[pair[0]].variables if v.name == pair[1])
         at = getattr(text, "at", doc.at)
         if variable.role is not Role.INPUT:
-            found = f"`{word}` sets a variable that is a {variable.role.value}"
-            report.add(NOT_AN_INPUT, at, found, f"a plain parameter `{pair[1]} : {variable.unit}`", "add a variable for the input")
+            found = f"`{word}` sets a variable that is {said(variable.role)}"
+            report.add(
+                NOT_AN_INPUT,
+                at,
+                found,
+                f"a plain parameter `{pair[1]} : {variable.unit}`",
+                "add a variable for the input",
+            )
             continue
         if not isinstance(text, Text):
             report.add("wrong-form", at, f"the value of `{word}`", "an expression of x")
@@ -171,7 +161,9 @@ def task_spec(
     )
 
 
-def _of_sample(text: Text, what: str, scope: Mapping[str, Dimensions], variable: Variable, expressions: Expressions) -> str:
+def _of_sample(
+    text: Text, what: str, scope: Mapping[str, Dimensions], variable: Variable, expressions: Expressions
+) -> str:
     """An expression of a sample. `x[2]`, element 2 of the sample for every unit, becomes the name `x__2`."""
     elements = re.compile(r"\b(" + "|".join(map(re.escape, scope)) + r")\s*\[\s*(\d+)\s*\]")
     plain = text.same_place(elements.sub(lambda found: f"{found[1]}__{int(found[2])}", text))
@@ -184,7 +176,13 @@ def _of_sample(text: Text, what: str, scope: Mapping[str, Dimensions], variable:
 
 def sample_scope(columns: Iterable[str]) -> dict[str, Dimensions]:
     """The words of the data: `x`, `y` and further columns; numbers without unit."""
-    return {"x": DIMENSIONLESS, "y": DIMENSIONLESS, "i": DIMENSIONLESS, "target": DIMENSIONLESS, **dict.fromkeys(columns, DIMENSIONLESS)}
+    return {
+        "x": DIMENSIONLESS,
+        "y": DIMENSIONLESS,
+        "i": DIMENSIONLESS,
+        "target": DIMENSIONLESS,
+        **dict.fromkeys(columns, DIMENSIONLESS),
+    }
 
 
 def _options(options: Map | None, parameters: Parameters) -> dict[str, Any]:
@@ -241,167 +239,22 @@ def _target(
 
 
 def _accuracy(
-    doc: Any, objects: Objects, measured: Measured, expressions: Expressions, target: str | None, columns: tuple[str, ...]
+    doc: Any,
+    objects: Objects,
+    measured: Measured,
+    expressions: Expressions,
+    target: str | None,
+    columns: tuple[str, ...],
 ) -> str | None:
     if doc.accuracy is not None:
         if str(doc.accuracy) == "none":
             return None
-        text = _reduced(doc.accuracy, "`accuracy`", objects, expressions, {}, columns, DIMENSIONLESS)
+        text = reduced(doc.accuracy, "`accuracy`", objects, expressions, {}, columns, DIMENSIONLESS)
         return text
     if target is not None and target.startswith("onehot") and measured.output is not None:
         population, variable = measured.output
         return f"argmax({variable}_{population}) == y"
     return None
-
-
-def cost_scope(objects: Objects, columns: Iterable[str] = ()) -> dict[str, Dimensions]:
-    """The names of a cost: `VARIABLE_POPULATION`, `target`, `y` and the columns of the data."""
-    scope = {word: variable.dimensions for word, variable in objects.words().items()}
-    scope |= {"target": DIMENSIONLESS, "y": DIMENSIONLESS, "t": SECOND, **dict.fromkeys(columns, DIMENSIONLESS)}
-    for name, population in objects.populations.items():
-        if population.threshold is not None:
-            scope[name] = DIMENSIONLESS
-    return scope
-
-
-def _reduced(
-    text: Text,
-    what: str,
-    objects: Objects,
-    expressions: Expressions,
-    scope: Mapping[str, Dimensions],
-    columns: Iterable[str],
-    want: Dimensions | None = None,
-) -> str | None:
-    """An expression of one number a replica: snippets written out, names and units checked."""
-    report = expressions.report
-    try:
-        expanded = expand_calls(text, library.costs())
-    except ExpressionError as problem:
-        report.add("expression", text.at, f"{what}: {problem.message}", "", problem.mend)
-        return None
-    full = {**cost_scope(objects, columns), **scope}
-    found = expressions.check(
-        expanded, text.at, full, what, want, reductions=True, rule="cost-units",
-        tolerated=lambda n: objects.may_be_broken(n) or n in objects.lost,
-    )  # fmt: skip
-    if found is None:
-        return None
-    loose = _outside_reductions(parse(expanded)) & (set(objects.words()) | {"target"})
-    sizes = objects.words()
-    loose = {n for n in loose if n == "target" or _product(objects.populations[objects.find(n)[0]].shape) > 1}  # type: ignore[index]
-    if "target" in loose and not any(n in sizes for n in loose):
-        loose.discard("target")
-    if loose:
-        names_ = ", ".join(f"`{n}`" for n in sorted(loose))
-        report.add(COST_NOT_A_NUMBER, text.at, f"{what} has a value for every unit of {names_}", "one number", "write `mean(...)` or `sum(...)`")
-    _same_sizes(parse(expanded), text, what, objects, report)
-    return expressions.parameters.finish(expanded, set(full))
-
-
-def _outside_reductions(node: ast.AST) -> set[str]:
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        reduces = node.func.id in REDUCTION_NAMES and not (node.func.id == "max" and len(node.args) > 1)
-        return set() if reduces else set().union(*(_outside_reductions(a) for a in node.args), set())
-    if isinstance(node, ast.Name):
-        return {node.id}
-    return set().union(*(_outside_reductions(child) for child in ast.iter_child_nodes(node)), set())
-
-
-def _same_sizes(tree: ast.AST, text: Text, what: str, objects: Objects, report: Report) -> None:
-    """Within one reduction all variables must have the same number of units."""
-    for node in ast.walk(tree):
-        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in REDUCTION_NAMES):
-            continue
-        inner = set().union(*(_outside_reductions(a) for a in node.args), set())
-        sizes = {n: _product(objects.populations[p[0]].shape) for n in sorted(inner) if (p := objects.find(n))}
-        if len(set(sizes.values())) > 1:
-            listed = ", ".join(f"`{n}` has {s}" for n, s in sizes.items())
-            report.add("shape-mismatch", text.at, f"{what} combines variables of different sizes: {listed} units", "equal sizes")
-            return
-
-
-def measured(document: Document, objects: Objects, expressions: Expressions, columns: tuple[str, ...]) -> Measured:
-    """The cost and the measures."""
-    result = Measured()
-    report = expressions.report
-    if document.cost is not None:
-        entries = [(k, v) for k, v in document.cost.extras.items()]
-        if len(entries) != 1:
-            found = f"`cost` names {len(entries)} costs" if entries else "`cost` names no cost"
-            at = getattr(entries[1][0], "at", document.cost.at) if entries else document.cost.at
-            report.add(COST_FORM, at, found, "one, `C: expression`", "put further quantities under `measure`")
-            result.broken = True
-        for name, text in entries[:1]:
-            at = getattr(text, "at", document.cost.at)
-            if not isinstance(text, Text) or not is_identifier(str(name)):
-                report.add("wrong-form", at, f"the cost `{name}`", "a name and an expression, `C: mean((x - target)**2)`")
-                result.broken = True
-                continue
-            _find_output(text, objects, result)
-            expression = _reduced(text, f"the cost `{name}`", objects, expressions, {}, columns)
-            dims = None
-            if expression is not None:
-                dims = _quiet(expression, objects, expressions, columns)
-            result.dimensions[str(name)] = dims
-            result.cost = CostSpec(str(name), expression or "0", _window(document, expressions), at)
-    measures = []
-    for name, text in document.measure.items():
-        expression = _reduced(text, f"`{name}`", objects, expressions, _known(result), columns)
-        dims = _quiet(expression, objects, expressions, columns, _known(result)) if expression else None
-        result.dimensions[str(name)] = dims
-        measures.append(Assignment(str(name), expression or "0", dims or DIMENSIONLESS, text.at))
-    result.measures = tuple(measures)
-    return result
-
-
-def _known(result: Measured) -> dict[str, Dimensions]:
-    return {n: d for n, d in result.dimensions.items() if d is not None}
-
-
-def _quiet(
-    expression: str, objects: Objects, expressions: Expressions, columns: Iterable[str], more: Mapping[str, Dimensions] = MappingProxyType({})
-) -> Dimensions | None:
-    silent = Expressions(expressions.parameters, Report())
-    return silent.check(expression, None, {**cost_scope(objects, columns), **more}, "", reductions=True)
-
-
-def _find_output(text: Text, objects: Objects, result: Measured) -> None:
-    """The variable that stands beside `target`: with it in a call, or else the only one of the cost."""
-    try:
-        tree = parse(text)
-    except ExpressionError:
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            inside = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-            words = [w for w in sorted(inside) if objects.find(w)]
-            if "target" in inside and len(words) == 1:
-                result.output = objects.find(words[0])
-    words = [w for w in sorted(names(text)) if objects.find(w)]
-    if result.output is None and len(words) == 1:
-        result.output = objects.find(words[0])
-
-
-def _window(document: Document, expressions: Expressions) -> tuple[float, float] | None:
-    doc = document.cost
-    if doc is None or doc.over is None:
-        return None
-    report, parameters = expressions.report, expressions.parameters
-    if len(doc.over) != 2:
-        report.add(COST_FORM, doc.over.at, f"`over` with {len(doc.over)} values", "`[start, end]`")
-        return None
-    values = []
-    for text in doc.over:
-        expressions.check(text, text.at, {}, "`over`", SECOND)
-        try:
-            values.append(evaluate(text, parameters.constants()).value)
-        except ExpressionError:
-            return None
-    if not 0 <= values[0] < values[1]:
-        report.add(COST_FORM, doc.over.at, f"the window `over` from {values[0]:g} s to {values[1]:g} s", "start before end")
-        return None
-    return values[0], values[1]
 
 
 def trial_spec(
@@ -424,7 +277,9 @@ def trial_spec(
             matches = [".".join(pair)]
         if not matches and not objects.any_broken:
             pool = {q.partition(".")[2] for q in everything}
-            report.add(UNKNOWN_INPUT, word.at, f"`reset` names `{word}`, which no object has", *expected_of(str(word), pool))
+            report.add(
+                UNKNOWN_INPUT, word.at, f"`reset` names `{word}`, which no object has", *expected_of(str(word), pool)
+            )
         reset += [m for m in matches if m not in reset]
     return TrialSpec(tuple(phases), tuple(reset), doc.at)
 
@@ -440,7 +295,7 @@ def _phase(
     duration = durations[0] if durations else Text("0*second", doc.at)
     if durations:
         expressions.check(duration, duration.at, {}, f"the duration of `{name}`", SECOND)
-    scope = {**sample_scope(columns), **_known(result)}
+    scope = {**sample_scope(columns), **known(result)}
     settings: dict[str, str] = {}
     for word, text in (doc.set or {}).items():
         pair = objects.find(str(word))
@@ -448,15 +303,15 @@ def _phase(
             continue
         variable = next(v for v in objects.populations[pair[0]].variables if v.name == pair[1])
         if variable.role is not Role.INPUT:
-            found = f"`{word}` sets a variable that is a {variable.role.value}"
+            found = f"`{word}` sets a variable that is {said(variable.role)}"
             report.add(NOT_AN_INPUT, text.at, found, f"a plain parameter `{pair[1]} : {variable.unit}`")
             continue
         settings[".".join(pair)] = _of_sample(text, f"`{word}`", scope, variable, expressions)
     measures = []
     for word, text in (doc.measure or {}).items():
-        more = {**scope, **_known(result)}
-        expression = _reduced(text, f"`{word}`", objects, expressions, more, columns)
-        dims = _quiet(expression, objects, expressions, columns, more) if expression else None
+        more = {**scope, **known(result)}
+        expression = reduced(text, f"`{word}`", objects, expressions, more, columns)
+        dims = dimensions_of(expression, objects, expressions, columns, more) if expression else None
         result.dimensions[str(word)] = dims
         measures.append(Assignment(str(word), expression or "0", dims or DIMENSIONLESS, text.at))
     return Phase(name, parameters.finish(duration), doc.after is not None, MappingProxyType(settings), tuple(measures))
@@ -486,7 +341,14 @@ def hardware_spec(document: Document, objects: Objects, expressions: Expressions
             if key in wanted:
                 tolerant = objects.any_broken
                 found = expressions.check(
-                    text, text.at, scope, f"`{section}.{key}`", wanted[key], rule="hardware-units", reductions=True, tolerated=lambda n: tolerant
+                    text,
+                    text.at,
+                    scope,
+                    f"`{section}.{key}`",
+                    wanted[key],
+                    rule="hardware-units",
+                    reductions=True,
+                    tolerated=lambda n, tolerant=tolerant: tolerant,
                 )
                 entries[key] = expressions.parameters.finish(text, set(scope)) if found is not None else str(text)
             else:

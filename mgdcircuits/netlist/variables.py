@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from mgdcircuits.netlist.checks.registry import Report, reading_rule
 from mgdcircuits.netlist.equations import Equation
-from mgdcircuits.netlist.expand import Coupling, Draft, Population, _product
-from mgdcircuits.netlist.expressions import ExpressionError, Macro, Statement, evaluate, expand_calls, names, nearest
-from mgdcircuits.netlist.expressions import parse_statements, substitute
+from mgdcircuits.netlist.expand import Coupling, Draft, Population
+from mgdcircuits.netlist.expressions import (
+    ExpressionError,
+    Macro,
+    evaluate,
+    expand_calls,
+    names,
+    nearest,
+    substitute,
+)
 from mgdcircuits.netlist.kinds import NO_UNIT, Template, expected_of
-from mgdcircuits.netlist.parameters import SECOND, UNKNOWN_NAME, Parameters
+from mgdcircuits.netlist.objects import Objects, said, statements_of
+from mgdcircuits.netlist.parameters import Parameters
 from mgdcircuits.netlist.source import Map, Text
 from mgdcircuits.netlist.spec import (
     Axis,
@@ -24,7 +32,6 @@ from mgdcircuits.netlist.spec import (
     OneToOne,
     Pool,
     PopulationSpec,
-    Position,
     Reduce,
     Role,
     Sharing,
@@ -32,27 +39,13 @@ from mgdcircuits.netlist.spec import (
     Variable,
     VariableKind,
 )
+from mgdcircuits.netlist.topologies import product, synapses
 from mgdcircuits.netlist.units import DIMENSIONLESS, describe
 
 DRIVES = reading_rule("drives", "`X_post` must name a plain parameter of the post-synaptic population")
 PAIRING = reading_rule("pairing", "`perturbation of NAME` must name a plastic parameter of the same object")
 INITIAL = reading_rule("initial", "`initial` and `scale` must name variables that can have one")
 REDUCE = reading_rule("reduce", "`reduce` is sum, mean or max")
-STATEMENT = reading_rule("statement", "a line of an event or of an update must be a statement")
-
-BRIAN_WORDS: dict[str, Dimensions] = {
-    "i": DIMENSIONLESS, "N": DIMENSIONLESS, "t": SECOND, "dt": SECOND, "lastspike": SECOND,
-    "not_refractory": DIMENSIONLESS, "t_in_timesteps": DIMENSIONLESS,
-}  # fmt: skip
-"""Names that Brian2 gives to every group."""
-
-COUPLING_WORDS: dict[str, Dimensions] = {
-    "i": DIMENSIONLESS, "j": DIMENSIONLESS, "N": DIMENSIONLESS, "N_pre": DIMENSIONLESS, "N_post": DIMENSIONLESS,
-    "N_incoming": DIMENSIONLESS, "N_outgoing": DIMENSIONLESS, "t": SECOND, "dt": SECOND, "lastupdate": SECOND,
-    "lastspike_pre": SECOND, "lastspike_post": SECOND, "i_pre": DIMENSIONLESS, "i_post": DIMENSIONLESS,
-    "not_refractory_post": DIMENSIONLESS, "not_refractory_pre": DIMENSIONLESS,
-    "t_pre": SECOND, "t_post": SECOND,
-}  # fmt: skip
 
 INITIALIZERS = {
     "glorot_uniform": Macro("glorot_uniform", (), {}, "sqrt(6/(fan_in + fan_out))*(2*rand() - 1)"),
@@ -60,96 +53,12 @@ INITIALIZERS = {
 }
 
 
-@dataclass
-class Objects:
-    """Populations and couplings of the specification, and what could not be read of them."""
-
-    populations: dict[str, PopulationSpec] = field(default_factory=dict)
-    couplings: dict[str, CouplingSpec] = field(default_factory=dict)
-    broken: dict[str, frozenset[str]] = field(default_factory=dict)  # object -> variables ("*": any)
-    lost: set[str] = field(default_factory=set)
-
-    def every(self) -> list[PopulationSpec | CouplingSpec]:
-        """All objects, layer by layer: a population behind the couplings that reach it."""
-        found: list[PopulationSpec | CouplingSpec] = []
-        for population in self.populations.values():
-            found += [c for c in self.couplings.values() if c.post == population.name]
-            found.append(population)
-        return found
-
-    def variables(self) -> dict[str, Variable]:
-        """Every variable by its qualified name."""
-        return {f"{o.name}.{v.name}": v for o in self.every() for v in o.variables}
-
-    def is_broken(self, name: str, variable: str) -> bool:
-        """Whether a variable may exist in a line that could not be read."""
-        broken = self.broken.get(name, frozenset())
-        return "*" in broken or variable in broken
-
-    @property
-    def any_broken(self) -> bool:
-        """Whether any line or object could not be read."""
-        return bool(self.lost) or any(self.broken.values())
-
-    def find(self, word: str) -> tuple[str, str] | None:
-        """Read `VARIABLE_POPULATION`, e.g. ``x_image``."""
-        for cut in range(len(word) - 1, 0, -1):
-            if word[cut] != "_":
-                continue
-            variable, population = word[:cut], word[cut + 1 :]
-            if population in self.populations and any(v.name == variable for v in self.populations[population].variables):
-                return population, variable
-        return None
-
-    def may_be_broken(self, word: str) -> bool:
-        """Whether `VARIABLE_POPULATION` may name something that could not be read."""
-        for cut in range(len(word) - 1, 0, -1):
-            if word[cut] == "_":
-                variable, population = word[:cut], word[cut + 1 :]
-                if population in self.lost or self.is_broken(population, variable):
-                    return True
-        return False
-
-    def words(self) -> dict[str, Variable]:
-        """Every `VARIABLE_POPULATION`."""
-        return {f"{v.name}_{p.name}": v for p in self.populations.values() for v in p.variables}
-
-    def population_scope(self, population: PopulationSpec) -> dict[str, Dimensions]:
-        """The names that an equation of a population may read, parameters of the netlist aside."""
-        return {**BRIAN_WORDS, **{v.name: v.dimensions for v in population.variables}}
-
-    def coupling_scope(self, coupling: CouplingSpec) -> dict[str, Dimensions]:
-        """The names that an equation of a coupling may read: its own, `X_pre`, `X_post`, and `X` of the post side."""
-        scope = dict(COUPLING_WORDS)
-        post, pre = self.populations.get(coupling.post), self.populations.get(coupling.pre)
-        for variable in post.variables if post else ():
-            scope[variable.name] = scope[f"{variable.name}_post"] = variable.dimensions
-        for variable in pre.variables if pre else ():
-            scope[f"{variable.name}_pre"] = variable.dimensions
-        for variable in coupling.variables:
-            if variable.role is not Role.SUMMED:
-                scope[variable.name] = variable.dimensions
-        return scope
-
-    def scope(self, thing: PopulationSpec | CouplingSpec) -> dict[str, Dimensions]:
-        """The names that an equation of an object may read."""
-        return self.coupling_scope(thing) if isinstance(thing, CouplingSpec) else self.population_scope(thing)
-
-
-def statements_of(text: Any, report: Report) -> list[Statement]:
-    """Take a block apart; a problem is reported at its line."""
-    if text is None:
-        return []
-    try:
-        return parse_statements(text)
-    except ExpressionError as problem:
-        at = Position(text.at.file, text.at.line + problem.line_offset)
-        report.add(STATEMENT, at, problem.message, "", problem.mend)
-        return []
-
-
 def build(
-    draft: Draft, inputs: set[tuple[str, str]], parameters: Parameters, report: Report, recoverable: set[str] = frozenset()
+    draft: Draft,
+    inputs: set[tuple[str, str]],
+    parameters: Parameters,
+    report: Report,
+    recoverable: set[str] = frozenset(),
 ) -> Objects:
     """Give every variable its role.
 
@@ -279,7 +188,9 @@ def _pairs(template: Template, default: Axis, report: Report) -> dict[str, str]:
 class _Values:
     """Initial values and scales of one object."""
 
-    def __init__(self, template: Template, name: str, fans: Mapping[str, float], parameters: Parameters, report: Report):
+    def __init__(
+        self, template: Template, name: str, fans: Mapping[str, float], parameters: Parameters, report: Report
+    ):
         self.template, self.name, self.fans = template, name, fans
         self.parameters, self.report = parameters, report
         for what, given in (("initial", template.initial), ("scale", template.scale)):
@@ -293,7 +204,9 @@ class _Values:
         line = template.lines.get(variable)
         if line is None:
             expected, mend = expected_of(variable, template.lines)
-            self.report.add(INITIAL, text.at, f"`{what}` of `{self.name}` names `{variable}`, which is not there", expected, mend)
+            self.report.add(
+                INITIAL, text.at, f"`{what}` of `{self.name}` names `{variable}`, which is not there", expected, mend
+            )
         elif what == "initial" and line.equation.kind is VariableKind.SUBEXPRESSION:
             found = f"`initial` of `{variable}`, which is given by an equation"
             self.report.add(INITIAL, text.at, found, "a parameter or a state", "remove it, or change the equation")
@@ -321,7 +234,11 @@ class _Values:
         except ExpressionError as problem:
             if not names(text) & self.parameters.broken:
                 self.report.add(
-                    "expression", text.at, f"`scale` of `{equation.name}`: {problem.message}", "a constant", problem.mend
+                    "expression",
+                    text.at,
+                    f"`scale` of `{equation.name}`: {problem.message}",
+                    "a constant",
+                    problem.mend,
                 )
             return 1.0
         if value.dimensions != equation.dimensions:
@@ -396,9 +313,7 @@ def _population(
     roles = {
         key: _role(line.equation, (name, key) in driven, (name, key) in inputs) for key, line in template.lines.items()
     }
-    variables = _variables(
-        template, name, Axis.UNIT, population.shape, {}, roles, written, {}, parameters, report
-    )
+    variables = _variables(template, name, Axis.UNIT, population.shape, {}, roles, written, {}, parameters, report)
     variables = tuple(
         replace(v, initial=f"0*{v.unit}" if v.dimensions != DIMENSIONLESS else "0")
         if v.role is Role.CONSTANT and v.initial is None and v.name not in written and v.name in elsewhere
@@ -447,37 +362,19 @@ def fans(coupling: Coupling, draft: Draft) -> dict[str, float]:
     pre, post = draft.populations[coupling.pre].shape, draft.populations[coupling.post].shape
     if pre is None or post is None:
         return {"fan_in": 1, "fan_out": 1}
-    n_pre, n_post = _product(pre), _product(post)
+    n_pre, n_post = product(pre), product(post)
     match coupling.topology:
         case Conv2d(kernel=kernel, groups=groups):
             window = kernel[0] * kernel[1]
             return {"fan_in": pre[0] // groups * window, "fan_out": post[0] * window}
         case Pool() | OneToOne() | None:
             return {"fan_in": 1, "fan_out": 1}
-        case Sparse(probability=probability, in_degree=degree) as sparse:
+        case Sparse() as sparse:
             edges = synapses(sparse, n_pre, n_post)
             return {"fan_in": edges / n_post, "fan_out": edges / n_pre}
         case Dense():
             pass
     return {"fan_in": n_pre, "fan_out": n_post}
-
-
-def synapses(topology: Any, n_pre: int, n_post: int) -> float:
-    """The (expected) number of synapses of a coupling without weight sharing."""
-    match topology:
-        case Sparse(probability=float(probability)):
-            return probability * n_pre * n_post
-        case Sparse(in_degree=int(degree)):
-            return degree * n_post
-        case Sparse(edges=str(path)):
-            try:
-                with open(path, encoding="utf-8") as file:
-                    return max(1, sum(1 for line in file if line.strip() and line.strip()[0].isdigit()))
-            except OSError:
-                return 1
-        case OneToOne():
-            return n_post
-    return n_pre * n_post
 
 
 def _coupling(
@@ -495,31 +392,45 @@ def _coupling(
             continue
         target = key.removesuffix("_post")
         found = post_variables.get(target)
+        if found is None or found.role is not Role.TARGET:
+            objects.doubtful.add(post.name)
         if found is None:
             if not objects.is_broken(post.name, target):
                 close = nearest(target, post_variables)
                 plain = [v.name for v in post.variables if v.role is Role.CONSTANT]
                 report.add(
-                    DRIVES, line.at, f"`{key}` drives `{target}`, which `{post.name}` does not have",
-                    f"one of {', '.join(plain)}" if plain else f"a line `{target} : {line.equation.unit}` in `{post.name}`",
-                    f"did you mean `{close}_post`?" if close else f"add `{target} : {line.equation.unit}` to its equations",
-                )  # fmt: skip
+                    DRIVES,
+                    line.at,
+                    f"`{key}` drives `{target}`, which `{post.name}` does not have",
+                    f"one of {', '.join(plain)}"
+                    if plain
+                    else f"a line `{target} : {line.equation.unit}` in `{post.name}`",
+                    f"did you mean `{close}_post`?"
+                    if close
+                    else f"add `{target} : {line.equation.unit}` to its equations",
+                )
             if line.equation.unit == NO_UNIT:
                 units[key] = ("1", DIMENSIONLESS)
             continue
         if found.role is not Role.TARGET:
             report.add(
-                DRIVES, line.at, f"`{key}` drives `{target}`, which is a {found.role.value} of `{post.name}`",
-                f"a line `{target} : {found.unit}` without expression", f"let `{target}` stand alone in `{post.name}`",
-            )  # fmt: skip
+                DRIVES,
+                line.at,
+                f"`{key}` drives `{target}`, which is {said(found.role)} of `{post.name}`",
+                f"a line `{target} : {found.unit}` without expression",
+                f"let `{target}` stand alone in `{post.name}`",
+            )
         if line.equation.unit == NO_UNIT:
             units[key] = (found.unit, found.dimensions)
         elif line.equation.dimensions != found.dimensions:
             report.add(
-                "unit-mismatch", line.at,
-                f"`{key}` is {describe(line.equation.dimensions)}, but `{target}` of `{post.name}` is {describe(found.dimensions)}",
-                "the same unit on both sides", f"change one of the two units (`{target}` stands in line {found.at.line if found.at else '?'})",
-            )  # fmt: skip
+                "unit-mismatch",
+                line.at,
+                f"`{key}` is {describe(line.equation.dimensions)}, "
+                f"but `{target}` of `{post.name}` is {describe(found.dimensions)}",
+                "the same unit on both sides",
+                f"change one of the two units (`{target}` stands in line {found.at.line if found.at else '?'})",
+            )
     variables = _variables(
         template, name, Axis.SYNAPSE, None, fans(coupling, draft), roles, written, units, parameters, report
     )
@@ -565,11 +476,3 @@ def _delays(delay: Any, local: set[str], parameters: Parameters, report: Report)
             report.add("unknown-key", text.at, f"unknown key `{key}` in `delay`", "one of pre, post")
     found = {k: _finished(v, local, parameters, report) for k, v in given.items()}
     return {k: v for k, v in found.items() if v is not None}
-
-
-def unknown(report: Report, at: Position | None, name: str, where: str, candidates: Any) -> None:
-    """Report a name that stands for nothing."""
-    pool = [str(c) for c in candidates]
-    close = nearest(name, pool)
-    mend = f"did you mean `{close}`?" if close else "define it under `parameters`, or add a line to the equations"
-    report.add(UNKNOWN_NAME, at, f"unknown name `{name}` {where}", "a variable, a parameter or a unit", mend)

@@ -100,7 +100,8 @@ double plain_numbers(double d, float f, int n, bool b) {
   static_assert(std::is_same<decltype(_brian_pow(f, 2)), float>::value, "float power");
   static_assert(std::is_same<decltype(_brian_mod(n, 3)), int>::value, "integer remainder");
   static_assert(std::is_same<decltype(mgd::Lanes<float, 4>(1) * 2.5), mgd::Lanes<float, 4>>::value, "no promotion");
-  return tanh(d) + tanh(f) + tanh(n) + abs(d) + abs(f) + abs(n) + exp(f) + exp(d) + log(d) + sqrt(f) + floor(f) +
+  return tanh(d) + tanh(f) + tanh(n) + abs(d) + abs(f) + abs(n) +
+         exp(f) + exp(d) + log(d) + sqrt(f) + floor(f) +
          ceil(d) + sinh(d) + cosh(f) + sin(d) + min(d, n) + max(f, 2) + clip(n, 0.5, 1.5) + int_(b) + int_(d > 0) +
          _brian_mod(-n, 3) + _brian_floordiv(-n, 2) + _brian_pow(d, n) + where(b, d, 1) + sign(f) + sign(n);
 }
@@ -110,14 +111,17 @@ template <class T, int W> void over(int kind, int which, const T* x, const T* y,
   using V = Lanes<T, W>;
   for (long i = 0; i + W <= n; i += W) {
     const V a = V::load(x + i), b = V::load(y + i);
-    (kind == 0 ? mgd_generated::by_name<V>(which, a) : mgd_generated::expression<V>(which, a, b, 0.75f, 3)).store(z + i);
+    const V c = kind == 0 ? mgd_generated::by_name<V>(which, a)
+                          : mgd_generated::expression<V>(which, a, b, 0.75f, 3);
+    c.store(z + i);
   }
 }
 template <class T> void dispatch(int W, int kind, int which, const T* x, const T* y, T* z, long n) {
   switch (W) {
     case 0:
       for (long i = 0; i < n; ++i)
-        z[i] = kind == 0 ? mgd_generated::by_name<T>(which, x[i]) : mgd_generated::expression<T>(which, x[i], y[i], 0.75f, 3);
+        z[i] = kind == 0 ? mgd_generated::by_name<T>(which, x[i])
+                         : mgd_generated::expression<T>(which, x[i], y[i], 0.75f, 3);
       break;
     case 1: over<T, 1>(kind, which, x, y, z, n); break;
     case 4: over<T, 4>(kind, which, x, y, z, n); break;
@@ -249,7 +253,9 @@ class Conv:
     def out(self) -> tuple[int, int]:
         return tuple(
             (n + 2 * p - d * (k - 1) - 1) // s + 1
-            for n, p, d, k, s in zip((self.h_in, self.w_in), self.padding, self.dilation, self.kernel, self.stride)
+            for n, p, d, k, s in zip(
+                (self.h_in, self.w_in), self.padding, self.dilation, self.kernel, self.stride, strict=True
+            )
         )
 
     @property
@@ -273,7 +279,8 @@ class Conv:
                 x = ox * self.stride[1] - self.padding[1] + kx * self.dilation[1]
                 if 0 <= y < self.h_in and 0 <= x < self.w_in:
                     c = oc // o_group * i_group + ic
-                    yield ((oc * i_group + ic) * kh + ky) * kw + kx, (c * self.h_in + y) * self.w_in + x, (oc * h + oy) * w + ox
+                    syn = ((oc * i_group + ic) * kh + ky) * kw + kx
+                    yield syn, (c * self.h_in + y) * self.w_in + x, (oc * h + oy) * w + ox
 
 
 @dataclass(frozen=True)
@@ -323,7 +330,7 @@ class Pool:
     def out(self) -> tuple[int, int]:
         return tuple(
             (n + 2 * p - k) // s + 1
-            for n, p, k, s in zip((self.h_in, self.w_in), self.padding, self.kernel, self.stride)
+            for n, p, k, s in zip((self.h_in, self.w_in), self.padding, self.kernel, self.stride, strict=True)
         )
 
     @property
@@ -376,7 +383,7 @@ TOPOLOGIES = {
     "pool_overlapping": Pool(2, 7, 8, (3, 3), (2, 2), (1, 1)),
     "sparse": Sparse(9, 20, 300),
 }
-EVERY_WIDTH = ("conv_strided_groups", "dense", "one_to_one", "pool_overlapping", "sparse")  # the others: to save compiling
+EVERY_WIDTH = ("conv_strided_groups", "dense", "one_to_one", "pool_overlapping", "sparse")  # not all: compiling is slow
 WIDTHS = (1, 4, 16)
 DTYPES = (np.float32, np.float64)
 
@@ -388,7 +395,9 @@ def topology_source() -> str:
             continue
         functions += f'extern "C" void {name}(int is_double, int W, Call* c, void*) {{\n'
         if isinstance(topology, Pool):
-            functions += f"  if (c->walk == FIRST_WINNER) {{ if (is_double) first_winner<double, 4, {topology.cpp}>(*c);"
+            functions += (
+                f"  if (c->walk == FIRST_WINNER) {{ if (is_double) first_winner<double, 4, {topology.cpp}>(*c);"
+            )
             functions += f" else first_winner<float, 16, {topology.cpp}>(*c); return; }}\n"
         functions += f"  lanes<{str(name in EVERY_WIDTH).lower()}>(is_double, W, {topology.cpp}{{}}, *c);\n}}\n"
     return TOPOLOGY_SOURCE % {"functions": functions}
@@ -432,7 +441,7 @@ def arguments(dtype: type) -> NDArray:
     limits = np.linspace(-120, 120, 20_000)
     whole = np.arange(-40, 41) * 0.5
     special = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, np.finfo(dtype).tiny, np.finfo(dtype).max, 1e-40]
-    x = np.concatenate([patterns, usual.astype(dtype), limits.astype(dtype), whole.astype(dtype), np.array(special, dtype)])
+    x = np.concatenate([patterns, *(np.asarray(a).astype(dtype) for a in (usual, limits, whole, special))])
     return np.concatenate([x, np.zeros(-len(x) % 16, dtype)])
 
 
@@ -563,7 +572,16 @@ class Walker:
         return SparseArrays(*self.topology.sizes, *(a.ctypes.data for a in sides)), sides
 
     def __call__(
-        self, walk: str, w: NDArray, x: NDArray, z: NDArray, width: int, *, threads: int = 1, begin: int = 0, end: int = 0
+        self,
+        walk: str,
+        w: NDArray,
+        x: NDArray,
+        z: NDArray,
+        width: int,
+        *,
+        threads: int = 1,
+        begin: int = 0,
+        end: int = 0,
     ) -> NDArray:
         n_pre, n_post, n_synapses = self.topology.sizes
         shape = {"gather": x[:1].size * n_post, "to_parameter": n_synapses * width}
@@ -571,7 +589,8 @@ class Walker:
         out = np.full(shape.get(walk, x.size), np.nan, x.dtype)
         number = ["gather", "gather_max", "to_pre", "to_parameter", "first_winner"].index(walk)
         replicas = x.shape[1]
-        call = Call(number, threads, begin, end or replicas // width, replicas, *(a.ctypes.data for a in (w, x, z, out)))
+        pointers = (a.ctypes.data for a in (w, x, z, out))
+        call = Call(number, threads, begin, end or replicas // width, replicas, *pointers)
         arrays, kept = self.sparse_arrays() if isinstance(self.topology, Sparse) else (None, None)
         run = getattr(self.library, self.name)
         run(int(x.dtype == np.float64), width, ctypes.byref(call), ctypes.byref(arrays) if arrays else None)

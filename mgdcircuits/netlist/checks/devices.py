@@ -7,7 +7,16 @@ import os
 from typing import TYPE_CHECKING
 
 from mgdcircuits.netlist.checks.registry import Report, rule
-from mgdcircuits.netlist.expressions import ExpressionError, Quantity, evaluate, names, parse, parse_statements, substitute, text
+from mgdcircuits.netlist.expressions import (
+    ExpressionError,
+    Quantity,
+    evaluate,
+    names,
+    parse,
+    parse_statements,
+    substitute,
+    text,
+)
 from mgdcircuits.netlist.sizes import memory
 from mgdcircuits.netlist.spec import Site
 from mgdcircuits.netlist.units import DIMENSIONLESS, describe, divide
@@ -23,9 +32,10 @@ MEMORY_SHARE = 0.8
 def coarse_device(circuit: Circuit, report: Report) -> None:
     """`floor(request/STEP + constant)` in `on_write`.
 
-    The request is computed for the gradient with which the cost changes by one (in its SI unit) when the parameter moves
-    by its whole natural size, |G| = 1/scale, at the first update. A learning circuit hardly ever sees a larger one, so if
-    this request rounds to no step in both directions, none will ever do. Rounding at random (`+ rand()`) is not judged.
+    The request is computed for the gradient with which the cost changes by one (in its SI unit) when the parameter
+    moves by its whole natural size, |G| = 1/scale, at the first update, with optimizer states at zero. A learning
+    circuit hardly ever sees a larger one, so if this request rounds to no step in both directions, none will. Rounding
+    at random (`+ rand()`) is not judged.
     """
     variables = circuit.objects.variables()
     reported: set[object] = set()
@@ -45,10 +55,13 @@ def coarse_device(circuit: Circuit, report: Report) -> None:
                     reported.add(at)
                     size = f"{abs(request):.3g} {describe(variable.dimensions)}".removesuffix(" 1")
                     report.add(
-                        "coarse-device", at, f"`{rounded}` is 0 for every request on `{site.parameter}`: even where the cost "
-                        f"changes by 1 over the whole `scale`, the request is {size}", "steps no larger than the requests",
-                        "make the step smaller, eta or tau_theta larger, or round at random: `floor(request/step + rand())`",
-                    )  # fmt: skip
+                        "coarse-device",
+                        at,
+                        f"`{rounded}` is 0 for every request on `{site.parameter}`: even where the cost "
+                        f"changes by 1 over the whole `scale`, the request is {size}",
+                        "steps no larger than the requests",
+                        "make the step smaller or eta larger, or round at random: `floor(request/step + rand())`",
+                    )
 
 
 def _typical_request(circuit: Circuit, site: Site) -> float | None:
@@ -74,12 +87,20 @@ def _roundings(on_write: str) -> list[str]:
     found = []
     for statement in parse_statements(on_write):
         for node in ast.walk(parse(statement.value)):
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("floor", "ceil", "int")):
+            if not (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id in ("floor", "ceil", "int")
+            ):
                 continue
             inside = text(node.args[0])
             calls = {n.func.id for n in ast.walk(node) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
             quotient = any(isinstance(n, ast.BinOp) and isinstance(n.op, ast.Div) for n in ast.walk(node))
-            if "request" in names(inside) and quotient and not any(c.startswith(("rand", "poisson", "bit")) for c in calls):
+            if (
+                "request" in names(inside)
+                and quotient
+                and not any(c.startswith(("rand", "poisson", "bit")) for c in calls)
+            ):
                 found.append(text(node))
     return found
 
@@ -106,9 +127,12 @@ def memory_size(circuit: Circuit, report: Report) -> None:
         if largest is not None and (task is None or task.batch is None):
             at = largest.at
         report.add(
-            "memory", at, f"the circuit needs at least {needed / 2**30:.3g} GiB, this machine has {available / 2**30:.3g} GiB",
-            f"at most {MEMORY_SHARE:.0%} of the memory", "make the batch or the populations smaller, or a coupling sparse",
-        )  # fmt: skip
+            "memory",
+            at,
+            f"the circuit needs at least {needed / 2**30:.3g} GiB, this machine has {available / 2**30:.3g} GiB",
+            f"at most {MEMORY_SHARE:.0%} of the memory",
+            "make the batch or the populations smaller, or a coupling sparse",
+        )
 
 
 def memory_of(circuit: Circuit, name: str) -> int:

@@ -31,7 +31,9 @@ def _tolerated(circuit: Circuit, thing: Thing):  # noqa: ANN202
     return may_be
 
 
-@rule("equation-units", "both sides of an equation must have the same unit, and every name in it must stand for something")
+@rule(
+    "equation-units", "both sides of an equation must have the same unit, and every name in it must stand for something"
+)
 def equation_units(circuit: Circuit, report: Report) -> None:
     """Differential equations and subexpressions of populations and couplings."""
     for thing in circuit.objects.every():
@@ -44,13 +46,21 @@ def equation_units(circuit: Circuit, report: Report) -> None:
             is_rate = variable.kind is VariableKind.DIFFERENTIAL
             want = divide(variable.dimensions, SECOND) if is_rate else variable.dimensions
             what = f"`d{variable.name}/dt`" if is_rate else f"`{variable.name}`"
-            other = f", because `{variable.name}` is {describe(variable.dimensions)}" if is_rate else ", as its line says"
+            other = (
+                f", because `{variable.name}` is {describe(variable.dimensions)}" if is_rate else ", as its line says"
+            )
             if variable.unit in ("boolean", "integer"):
                 other = ""
             circuit.expressions.check(
-                variable.expression, variable.at, scope, f"{what} of `{thing.name}`", want,
-                tolerated=_tolerated(circuit, thing), other=other, rule="equation-units",
-            )  # fmt: skip
+                variable.expression,
+                variable.at,
+                scope,
+                f"{what} of `{thing.name}`",
+                want,
+                tolerated=_tolerated(circuit, thing),
+                other=other,
+                rule="equation-units",
+            )
 
 
 @rule("initial-units", "an initial value must have the unit of its variable")
@@ -64,9 +74,15 @@ def initial_units(circuit: Circuit, report: Report) -> None:
             written = texts.initial.get(variable.name)
             at = written.at if isinstance(written, Text) else variable.at
             circuit.expressions.check(
-                variable.initial, at, scope, f"the initial value of `{variable.name}`", variable.dimensions,
-                tolerated=_tolerated(circuit, thing), other=f", the unit of `{variable.name}`", rule="initial-units",
-            )  # fmt: skip
+                variable.initial,
+                at,
+                scope,
+                f"the initial value of `{variable.name}`",
+                variable.dimensions,
+                tolerated=_tolerated(circuit, thing),
+                other=f", the unit of `{variable.name}`",
+                rule="initial-units",
+            )
 
 
 @rule("threshold", "a threshold is a condition; a refractory period is a time or a condition")
@@ -83,7 +99,9 @@ def threshold(circuit: Circuit, report: Report) -> None:
             at = template.texts[key].at
             what = f"`{key}` of `{thing.name}`"
             if key == "threshold":
-                circuit.expressions.check(expression, at, scope, what, tolerated=tolerated, condition=True, rule="threshold")
+                circuit.expressions.check(
+                    expression, at, scope, what, tolerated=tolerated, condition=True, rule="threshold"
+                )
                 continue
             found = circuit.expressions.check(expression, at, scope, what, tolerated=tolerated, rule="threshold")
             if found not in (None, SECOND, DIMENSIONLESS):
@@ -123,9 +141,7 @@ def _statements(text: Text):  # noqa: ANN202
         return []  # reported when the object was built
 
 
-def _block(
-    circuit: Circuit, thing: Thing, key: str, text: Text, scope: dict[str, Dimensions], report: Report
-) -> None:
+def _block(circuit: Circuit, thing: Thing, key: str, text: Text, scope: dict[str, Dimensions], report: Report) -> None:
     tolerated = _tolerated(circuit, thing)
     given = {v.name: v for v in thing.variables if v.expression is not None and v.kind is VariableKind.SUBEXPRESSION}
     local: set[str] = set()
@@ -136,7 +152,9 @@ def _block(
             report.add("event-units", at, f"{what} is given by an equation", "a parameter or a state on the left")
             continue
         if statement.target in circuit.parameters.texts and statement.target not in scope:
-            report.add("event-units", at, f"{what} is a parameter of the netlist", "a variable", "declare it in the equations")
+            report.add(
+                "event-units", at, f"{what} is a parameter of the netlist", "a variable", "declare it in the equations"
+            )
             continue
         if statement.target not in scope and tolerated(statement.target):
             continue
@@ -149,16 +167,24 @@ def _block(
                 mend = f"did you mean `{close}`?" if close else "declare it in the equations"
                 report.add("unknown-name", at, problem, "a variable of the object", mend)
                 continue
-            found = circuit.expressions.check(statement.expression, at, scope, what, tolerated=tolerated, rule="event-units")
+            found = circuit.expressions.check(
+                statement.expression, at, scope, what, tolerated=tolerated, rule="event-units"
+            )
             scope[statement.target] = found if found is not None else DIMENSIONLESS
             local.add(statement.target)
             if key == "reset" or key == "on_write":
                 local.add(statement.target)
             continue
         circuit.expressions.check(
-            statement.value, at, scope, what, scope[statement.target], tolerated=tolerated,
-            other=f", the unit of `{statement.target}`", rule="event-units",
-        )  # fmt: skip
+            statement.value,
+            at,
+            scope,
+            what,
+            scope[statement.target],
+            tolerated=tolerated,
+            other=f", the unit of `{statement.target}`",
+            rule="event-units",
+        )
     used = {n for s in _statements(text) for n in names(s.expression)}
     for statement in _statements(text):
         if statement.target in local and statement.target not in used:
@@ -167,9 +193,12 @@ def _block(
 
             close = nearest(statement.target, [n for n in scope if n not in local])
             report.add(
-                "unknown-name", at, f"`{statement.target}` in `{key}` of `{thing.name}` is assigned and never read",
-                "a variable of the object", f"did you mean `{close}`?" if close else "remove the line",
-            )  # fmt: skip
+                "unknown-name",
+                at,
+                f"`{statement.target}` in `{key}` of `{thing.name}` is assigned and never read",
+                "a variable of the object",
+                f"did you mean `{close}`?" if close else "remove the line",
+            )
 
 
 @rule("delay-units", "a delay is a time")
@@ -181,9 +210,14 @@ def delay_units(circuit: Circuit, report: Report) -> None:
             continue
         for text in delay.values() if isinstance(delay, dict) else [delay] if delay is not None else []:
             circuit.expressions.check(
-                text, text.at, circuit.objects.scope(thing), f"the delay of `{thing.name}`", SECOND,
-                tolerated=_tolerated(circuit, thing), rule="delay-units",
-            )  # fmt: skip
+                text,
+                text.at,
+                circuit.objects.scope(thing),
+                f"the delay of `{thing.name}`",
+                SECOND,
+                tolerated=_tolerated(circuit, thing),
+                rule="delay-units",
+            )
 
 
 def _texts(circuit: Circuit):  # noqa: ANN202

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mgdcircuits.netlist.checks.registry import Report
 from mgdcircuits.netlist.expressions import (
@@ -13,6 +13,7 @@ from mgdcircuits.netlist.expressions import (
     ExpressionError,
     Function,
     UnknownName,
+    calls,
     dimensions,
     is_condition,
     names,
@@ -20,7 +21,7 @@ from mgdcircuits.netlist.expressions import (
 )
 from mgdcircuits.netlist.parameters import Parameters, is_about_units
 from mgdcircuits.netlist.spec import Dimensions, Position
-from mgdcircuits.netlist.units import DIMENSIONLESS, describe, power
+from mgdcircuits.netlist.units import DIMENSIONLESS, describe, lookup, power
 
 WITH_REDUCTIONS: Mapping[str, Function] = {**FUNCTIONS, **REDUCTIONS}
 
@@ -34,6 +35,7 @@ class Expressions:
 
     parameters: Parameters
     report: Report
+    _said: set[object] = field(default_factory=set)  # one slip in a rule is said once, not for each parameter
 
     def known(self, scope: Mapping[str, Dimensions]) -> dict[str, Dimensions]:
         """Parameters, hidden by the names of the scope."""
@@ -79,25 +81,48 @@ class Expressions:
             if name == "xi" or name.startswith("xi_"):
                 known[name] = power((0, 0, 1, 0, 0, 0, 0), -0.5)
         functions = WITH_REDUCTIONS if reductions else FUNCTIONS
+        unknown = [UnknownName(n, what="function") for n in sorted(calls(expression) - set(WITH_REDUCTIONS))]
+        unknown += [UnknownName(n) for n in sorted(used) if n not in known and n not in CONSTANTS and lookup(n) is None]
+        for problem in unknown:
+            self.unknown(problem, at, known, what, functions)
+        if unknown:
+            return None
         try:
             found = dimensions(expression, known, functions, self.parameters.numbers())
         except UnknownName as problem:
             self.unknown(problem, at, known, what, functions)
             return None
         except ExpressionError as problem:
-            self.report.add(rule if is_about_units(problem.message) else "expression", at, f"{what}: {problem.message}", "", problem.mend)
+            if self._once(at, problem.message):
+                self.report.add(
+                    rule if is_about_units(problem.message) else "expression",
+                    at,
+                    f"{what}: {problem.message}",
+                    "",
+                    problem.mend,
+                )
             return None
         if condition and not is_condition(expression) and found != DIMENSIONLESS:
-            self.report.add(rule, at, f"{what} is {describe(found)}", "a condition, which is true or false", "write `... > ...`")
+            self.report.add(
+                rule, at, f"{what} is {describe(found)}", "a condition, which is true or false", "write `... > ...`"
+            )
         elif want is not None and found != want:
-            self.report.add(rule, at, f"{what} is {_said(found)}", f"{_said(want)}{other}", _mend(found, want))
+            if self._once(at, found, want):
+                self.report.add(rule, at, f"{what} is {_said(found)}", f"{_said(want)}{other}", _mend(found, want))
         return found
+
+    def _once(self, at: Position | None, *what: object) -> bool:
+        new = (at, *what) not in self._said
+        self._said.add((at, *what))
+        return new
 
     def unknown(
         self, problem: UnknownName, at: Position | None, known: Mapping[str, Dimensions], what: str,
         functions: Mapping[str, Function] = FUNCTIONS,
     ) -> None:  # fmt: skip
         """Report a name or a function that stands for nothing."""
+        if not self._once(at, problem.name):
+            return
         is_function = "function" in problem.message
         pool = list(functions) if is_function else [*known, *CONSTANTS]
         close = nearest(problem.name, pool)

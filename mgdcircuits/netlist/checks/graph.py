@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from mgdcircuits.netlist.checks.registry import Report, rule
 from mgdcircuits.netlist.expressions import ExpressionError, names, parse_statements
+from mgdcircuits.netlist.objects import BRIAN_WORDS
 from mgdcircuits.netlist.spec import CouplingSpec, PopulationSpec, Role, VariableKind
-from mgdcircuits.netlist.variables import BRIAN_WORDS
 
 if TYPE_CHECKING:
     from mgdcircuits.netlist.load import Circuit
@@ -35,20 +35,27 @@ def reads(thing: PopulationSpec | CouplingSpec) -> set[str]:
 
 def _written(thing: PopulationSpec | CouplingSpec) -> set[str]:
     blocks = [thing.on_write]
-    blocks += [thing.reset] if isinstance(thing, PopulationSpec) else [e.statements for e in (thing.on_pre, thing.on_post) if e]
+    blocks += (
+        [thing.reset]
+        if isinstance(thing, PopulationSpec)
+        else [e.statements for e in (thing.on_pre, thing.on_post) if e]
+    )
     return {s.target for block in blocks if block for s in parse_statements(block)}
 
 
-@rule("undriven-input", "a plain parameter that an equation reads must be driven, set, written or given an initial value")
+@rule(
+    "undriven-input", "a plain parameter that an equation reads must be driven, set, written or given an initial value"
+)
 def undriven_input(circuit: Circuit, report: Report) -> None:
     """Plain parameters of populations and couplings."""
-    objects, spec = circuit.objects, circuit.spec
+    objects = circuit.objects
+    read = {(thing.name, type(thing)): reads(thing) for thing in objects.every()}
     for thing in objects.every():
-        if thing.name in objects.lost:
+        if thing.name in objects.lost or thing.name in objects.doubtful or report.has("unknown-input"):
             continue
-        used, written = reads(thing), _written(thing)
+        used, written = set(read[thing.name, type(thing)]), _written(thing)
         for coupling in objects.couplings.values():
-            outside = reads(coupling)
+            outside = read[coupling.name, type(coupling)]
             for side, suffix in ((coupling.pre, "_pre"), (coupling.post, "_post")):
                 if side == thing.name and isinstance(thing, PopulationSpec):
                     used |= {n.removesuffix(suffix) for n in outside if n.endswith(suffix)}
@@ -64,15 +71,17 @@ def undriven_input(circuit: Circuit, report: Report) -> None:
                 continue
             if variable.name not in used or objects.is_broken(thing.name, variable.name):
                 continue
-            if any("*" in objects.broken.get(c, ()) for c in _neighbours(circuit, thing)) or objects.lost:
+            if any(objects.broken.get(c) for c in _neighbours(circuit, thing)) or objects.lost:
                 continue
             example = f"`task: {{{variable.name}_{thing.name}: x}}`" if isinstance(thing, PopulationSpec) else ""
             drive = f"drive it with `{variable.name}_post = ... (summed)`, set it in {example}, or " if example else ""
             report.add(
-                "undriven-input", variable.at, f"nothing drives `{variable.name}` of `{thing.name}`, which an equation reads",
-                "a coupling, an input or an initial value", f"{drive}give it a value with `initial: {{{variable.name}: ...}}`",
-            )  # fmt: skip
-    del spec
+                "undriven-input",
+                variable.at,
+                f"nothing drives `{variable.name}` of `{thing.name}`, which an equation reads",
+                "a coupling, an input or an initial value",
+                f"{drive}give it a value with `initial: {{{variable.name}: ...}}`",
+            )
 
 
 def _neighbours(circuit: Circuit, thing: PopulationSpec | CouplingSpec) -> list[str]:
@@ -102,9 +111,12 @@ def cycle(circuit: Circuit, report: Report) -> None:
             thing = {o.name: o for o in circuit.objects.populations.values()}.get(found[0][0])
             variable = next((v for v in thing.variables if v.name == found[0][1]), None) if thing else None
             report.add(
-                "cycle", variable.at if variable else None, f"{shown}: a value depends on itself at the same moment",
-                "no loop without memory", "give one coupling of the loop a `delay`, or a population a differential equation",
-            )  # fmt: skip
+                "cycle",
+                variable.at if variable else None,
+                f"{shown}: a value depends on itself at the same moment",
+                "no loop without memory",
+                "give one coupling of the loop a `delay`, or a population a differential equation",
+            )
             return
 
 
@@ -116,7 +128,9 @@ def _dependencies(circuit: Circuit) -> dict[Node, list[Node]]:
         own = {v.name for v in population.variables}
         for variable in population.variables:
             if variable.role is Role.STORED and variable.expression:
-                edges[population.name, variable.name] = [(population.name, n) for n in sorted(names(variable.expression) & own)]
+                edges[population.name, variable.name] = [
+                    (population.name, n) for n in sorted(names(variable.expression) & own)
+                ]
     for coupling in circuit.objects.couplings.values():
         own_expressions = {v.name: v for v in coupling.variables}
         for variable in coupling.variables:
@@ -174,12 +188,12 @@ def unread_perturbation(circuit: Circuit, report: Report) -> None:
     if objects.any_broken:
         return
     variables = objects.variables()
+    read = [(thing, reads(thing)) for thing in objects.every()]
     for system in circuit.spec.learning:
         for qualified in system.perturb.codes if system.perturb is not None else ():
             name, _, word = qualified.partition(".")
             seen: set[str] = set()
-            for thing in objects.every():
-                found = reads(thing)
+            for thing, found in read:
                 if thing.name == name:
                     seen |= found
                 if isinstance(thing, CouplingSpec):
@@ -188,9 +202,12 @@ def unread_perturbation(circuit: Circuit, report: Report) -> None:
                     seen |= found - {v.name for v in thing.variables} if thing.post == name else set()
             if word not in seen:
                 report.add(
-                    "unread-perturbation", variables[qualified].at, f"no equation reads the perturbation `{qualified}`",
-                    "the perturbation as a term of an equation", f"add it where it acts, for example `x = tanh(I + {word}) : 1`",
-                )  # fmt: skip
+                    "unread-perturbation",
+                    variables[qualified].at,
+                    f"no equation reads the perturbation `{qualified}`",
+                    "the perturbation as a term of an equation",
+                    f"add it where it acts, for example `x = tanh(I + {word}) : 1`",
+                )
 
 
 @rule("missing-dt", "a circuit with dynamics needs an integration step")
@@ -203,9 +220,12 @@ def missing_dt(circuit: Circuit, report: Report) -> None:
         if dynamic or getattr(thing, "threshold", None) is not None:
             at = next((v.at for v in thing.variables if v.kind is VariableKind.DIFFERENTIAL), thing.at)
             report.add(
-                "missing-dt", at, f"`{thing.name}` changes in time, but there is no integration step", "a clock `dt`",
+                "missing-dt",
+                at,
+                f"`{thing.name}` changes in time, but there is no integration step",
+                "a clock `dt`",
                 "write for example `clocks: {dt: 0.1*ms}`",
-            )  # fmt: skip
+            )
             return
 
 

@@ -64,6 +64,10 @@ class Report:
             self._seen.add(problem)
             self.entries.append((rule, problem))
 
+    def has(self, rule: Rule | str) -> bool:
+        """Whether a problem of this rule was found."""
+        return any(str(found) == str(rule) for found, _ in self.entries)
+
     def __bool__(self) -> bool:
         return bool(self.entries)
 

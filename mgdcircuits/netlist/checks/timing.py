@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import ast
+import re
 from typing import TYPE_CHECKING
 
-from mgdcircuits.netlist.checks.registry import Report, rule
-from mgdcircuits.netlist.expressions import ExpressionError, bind, evaluate, parse, parse_call, text
 from mgdcircuits.netlist import library
+from mgdcircuits.netlist.checks.registry import Report, rule
+from mgdcircuits.netlist.expressions import ExpressionError, bind, evaluate, nearest, parse, parse_call, text
 from mgdcircuits.netlist.learning import evaluations
-from mgdcircuits.netlist.parameters import SECOND
+from mgdcircuits.netlist.parameters import CLOCKS, SECOND
 from mgdcircuits.netlist.sizes import elements
-from mgdcircuits.netlist.source import Text
+from mgdcircuits.netlist.source import Text, leaves
 
 if TYPE_CHECKING:
     from mgdcircuits.netlist.load import Circuit
 
+WORD = re.compile(r"[A-Za-z_]\w*")
 CLOSE = 1e-6
 """Two times are the same if they differ by less than this part of the smaller one."""
 
@@ -49,10 +51,13 @@ def passes_fit(circuit: Circuit, report: Report) -> None:
         what = "do not fit into" if value.value < iteration.value else "do not divide"
         plural = "evaluation" if count == 1 else "evaluations"
         report.add(
-            "passes-fit", circuit.parameters.texts[clock].at,
-            f"the passes {what} `{clock}`: {count} {plural} of {each} take {duration(iteration.value)}, `{clock}` is {duration(value.value)}",
-            f"a whole multiple of {duration(iteration.value)}", f"write `{clock}: iteration` or `{clock}: 10*iteration`",
-        )  # fmt: skip
+            "passes-fit",
+            circuit.parameters.texts[clock].at,
+            f"the passes {what} `{clock}`: {count} {plural} of {each} take {duration(iteration.value)}, "
+            f"`{clock}` is {duration(value.value)}",
+            f"a whole multiple of {duration(iteration.value)}",
+            f"write `{clock}: iteration` or `{clock}: 10*iteration`",
+        )
 
 
 def _usable(circuit: Circuit) -> bool:
@@ -60,7 +65,49 @@ def _usable(circuit: Circuit) -> bool:
     return "tau_p" in constants and constants["tau_p"].value > 0
 
 
-@rule("clock-multiples", "clocks must be whole multiples of the integration step, and windows must lie inside an evaluation")
+@rule("unused-clock", "a clock must be one that the language has, or be read somewhere")
+def unused_clock(circuit: Circuit, report: Report) -> None:
+    """A misspelt clock would silently leave the default in its place."""
+    parameters = circuit.parameters
+    words = {w for path, leaf in leaves(circuit.tree) if path[:1] != ("record",) for w in WORD.findall(leaf)}
+    for name in parameters.clock_names:
+        if name in CLOCKS or name in words:
+            continue
+        close = nearest(name, [c for c in CLOCKS if c != "tau_hp" and c not in circuit.document.clocks])
+        report.add(
+            "unused-clock",
+            parameters.texts[name].at,
+            f"nothing reads the clock `{name}`",
+            f"one of {', '.join(CLOCKS)}, or a name that an expression reads",
+            f"did you mean `{close}`?" if close else "remove it",
+        )
+
+
+@rule("unused-parameter", "a parameter that is set over an included netlist must be one that something reads")
+def unused_parameter(circuit: Circuit, report: Report) -> None:
+    """A misspelt parameter in a netlist with `include` would silently change nothing."""
+    parameters = circuit.parameters
+    main = circuit.spec.file
+    if all(text.at.file == main or text.at.file.startswith("override") for text in parameters.texts.values()):
+        return
+    words = {w for _, leaf in leaves(circuit.tree) for w in WORD.findall(leaf)}
+    for name, value in parameters.texts.items():
+        if value.at.file != main or name in words or name in parameters.clock_names:
+            continue
+        close = nearest(name, [n for n in parameters.texts if n != name])
+        report.add(
+            "unused-parameter",
+            value.at,
+            f"nothing reads the parameter `{name}`",
+            "a parameter of the included netlist",
+            f"did you mean `{close}`?" if close else "remove it",
+        )
+
+
+@rule(
+    "clock-multiples",
+    "clocks must be whole multiples of the integration step, and windows must lie inside an evaluation",
+)
 def clock_multiples(circuit: Circuit, report: Report) -> None:
     """`tau_p` and the phases of a trial against `dt`, the window of the cost against `tau_p`."""
     constants, parameters = circuit.parameters.constants(), circuit.parameters
@@ -68,9 +115,12 @@ def clock_multiples(circuit: Circuit, report: Report) -> None:
     learns = bool(circuit.spec.learning)
     if dt is not None and held is not None and learns and not _multiple(held.value, dt.value):
         report.add(
-            "clock-multiples", parameters.texts["tau_p"].at, f"`tau_p` is {duration(held.value)}, `dt` is {duration(dt.value)}",
-            "tau_p a whole multiple of dt", f"write for example `tau_p: {max(1, round(held.value / dt.value))}*dt`",
-        )  # fmt: skip
+            "clock-multiples",
+            parameters.texts["tau_p"].at,
+            f"`tau_p` is {duration(held.value)}, `dt` is {duration(dt.value)}",
+            "tau_p a whole multiple of dt",
+            f"write for example `tau_p: {max(1, round(held.value / dt.value))}*dt`",
+        )
     for phase in circuit.spec.trial.phases if circuit.spec.trial is not None and dt is not None else ():
         try:
             length = evaluate(phase.duration, constants)
@@ -81,18 +131,23 @@ def clock_multiples(circuit: Circuit, report: Report) -> None:
             doc = circuit.document.trial.extras.get(phase.name) if circuit.document.trial else None  # type: ignore[call-overload]
             at = getattr(doc, "at", at)
             report.add(
-                "clock-multiples", at, f"the phase `{phase.name}` lasts {duration(length.value)}, `dt` is {duration(dt.value)}",  # type: ignore[union-attr]
+                "clock-multiples",
+                at,
+                f"the phase `{phase.name}` lasts {duration(length.value)}, `dt` is {duration(dt.value)}",  # type: ignore[union-attr]
                 "a whole multiple of dt",
-            )  # fmt: skip
+            )
     cost = circuit.spec.cost
     if cost is not None and cost.over is not None and held is not None and circuit.spec.trial is None:
         if cost.over[1] > held.value * (1 + CLOSE):
             assert circuit.document.cost is not None
             at = circuit.document.cost.over.at
             report.add(
-                "clock-multiples", at, f"the window `over` ends at {duration(cost.over[1])}, an evaluation (tau_p) at {duration(held.value)}",
-                "a window inside an evaluation", "make `tau_p` longer or the window earlier",
-            )  # fmt: skip
+                "clock-multiples",
+                at,
+                f"the window `over` ends at {duration(cost.over[1])}, an evaluation (tau_p) at {duration(held.value)}",
+                "a window inside an evaluation",
+                "make `tau_p` longer or the window earlier",
+            )
 
 
 @rule("sinusoid", "frequencies must be resolved: below 1/(2*tau_p), and apart by at least one over the window")
@@ -107,7 +162,9 @@ def sinusoid(circuit: Circuit, report: Report) -> None:
         system = by_name.get(str(name))
         if system is None or system.perturb is None or doc.perturb is None or held is None or window is None:
             continue
-        largest = max((sum(elements(*things[q], populations) for q in block) for block in system.perturb.blocks), default=0)
+        largest = max(
+            (sum(elements(*things[q], populations) for q in block) for block in system.perturb.blocks), default=0
+        )
         for key, code in doc.perturb.extras.items():
             spacing = _spacing(code, constants)
             if spacing is None or not isinstance(code, Text):
@@ -115,14 +172,21 @@ def sinusoid(circuit: Circuit, report: Report) -> None:
             highest, limit = largest * spacing, 1 / (2 * held.value)
             if highest >= limit:
                 report.add(
-                    "sinusoid", code.at, f"`{key}`: {largest} frequencies {spacing:g} Hz apart reach {highest:g} Hz",
-                    f"less than 1/(2*tau_p) = {limit:g} Hz", "make `spacing` or `tau_p` smaller, or perturb in blocks",
-                )  # fmt: skip
+                    "sinusoid",
+                    code.at,
+                    f"`{key}`: {largest} frequencies {spacing:g} Hz apart reach {highest:g} Hz",
+                    f"less than 1/(2*tau_p) = {limit:g} Hz",
+                    "make `spacing` or `tau_p` smaller, or perturb in blocks",
+                )
             if system.clear and spacing < (1 - CLOSE) / window.value:
                 report.add(
-                    "sinusoid", code.at, f"`{key}`: frequencies {spacing:g} Hz apart cannot be told apart in tau_theta = {duration(window.value)}",
-                    f"a spacing of at least 1/tau_theta = {1 / window.value:g} Hz", "make `spacing` or `tau_theta` larger",
-                )  # fmt: skip
+                    "sinusoid",
+                    code.at,
+                    f"`{key}`: frequencies {spacing:g} Hz apart cannot be told apart "
+                    f"in tau_theta = {duration(window.value)}",
+                    f"a spacing of at least 1/tau_theta = {1 / window.value:g} Hz",
+                    "make `spacing` or `tau_theta` larger",
+                )
 
 
 def _spacing(code: Text, constants: dict) -> float | None:  # type: ignore[type-arg]

@@ -42,41 +42,63 @@ MGD_INLINE Words call(std::uint64_t key, std::uint32_t c0, std::uint32_t c1, std
   return {{c0, c1, c2, c3}};
 }
 
-// N calls side by side (plain loops over N that the compiler turns into vectors). words[j][i]: word j of call i.
+// Eight 32-bit words, each in the low half of a 64-bit lane, as the machine multiplies them.
+typedef std::uint64_t Words8 __attribute__((vector_size(64)));
+
+// The full products of the low halves; what is in the high halves does not matter.
+MGD_INLINE Words8 multiply(Words8 a, std::uint32_t m) {
+#if defined(__AVX512F__)
+  return raw::bits<Words8>(_mm512_maskz_mul_epu32(0xff, raw::bits<__m512i>(a), _mm512_set1_epi64(m)));
+#elif defined(__AVX2__)
+  __m256i half[2];
+  std::memcpy(half, &a, sizeof(a));
+  for (auto& h : half) h = _mm256_mul_epu32(h, _mm256_set1_epi64x(m));
+  std::memcpy(&a, half, sizeof(a));
+  return a;
+#else
+  return (a & 0xffffffffu) * m;
+#endif
+}
+
+// N calls side by side, N a multiple of 8. word[j][i / 8][i % 8]: word j of call i.
 template <int N>
 struct Calls {
-  std::uint32_t words[4][N];
+  Words8 word[4][N / 8];
 
   // `c0(i)`, `replica(i)` and `key(i)` give the counter and key of call i.
   template <class C0, class R, class K>
   MGD_INLINE Calls(const C0& c0_of, const R& replica_of, const K& key_of, std::uint64_t count) {
-    std::uint32_t c0[N], c1[N], c2[N], c3[N], k0[N], k1[N];
-    for (int i = 0; i < N; ++i) {
-      const std::uint64_t key = key_of(i);
-      c0[i] = c0_of(i);
-      c1[i] = replica_of(i);
-      c2[i] = static_cast<std::uint32_t>(count);
-      c3[i] = static_cast<std::uint32_t>(count >> 32);
-      k0[i] = static_cast<std::uint32_t>(key);
-      k1[i] = static_cast<std::uint32_t>(key >> 32);
-    }
-    for (int round = 0; round < rounds; ++round)
-      for (int i = 0; i < N; ++i) {
-        const std::uint64_t a = static_cast<std::uint64_t>(multiplier0) * c0[i];
-        const std::uint64_t b = static_cast<std::uint64_t>(multiplier1) * c2[i];
-        c0[i] = static_cast<std::uint32_t>(b >> 32) ^ c1[i] ^ k0[i];
-        c1[i] = static_cast<std::uint32_t>(b);
-        c2[i] = static_cast<std::uint32_t>(a >> 32) ^ c3[i] ^ k1[i];
-        c3[i] = static_cast<std::uint32_t>(a);
-        k0[i] += weyl0;
-        k1[i] += weyl1;
+    for (int h = 0; h < N / 8; ++h) {
+      std::uint64_t counters[8], replicas[8], keys[8];
+      for (int i = 0; i < 8; ++i) {
+        counters[i] = c0_of(8 * h + i);
+        replicas[i] = replica_of(8 * h + i);
+        keys[i] = key_of(8 * h + i);
       }
-    for (int i = 0; i < N; ++i) {
-      words[0][i] = c0[i];
-      words[1][i] = c1[i];
-      words[2][i] = c2[i];
-      words[3][i] = c3[i];
+      Words8 c0, c1, k0;
+      std::memcpy(&c0, counters, sizeof(c0));
+      std::memcpy(&c1, replicas, sizeof(c1));
+      std::memcpy(&k0, keys, sizeof(k0));
+      Words8 k1 = k0 >> 32, c2 = (count & 0xffffffffu) - Words8{}, c3 = (count >> 32) - Words8{};
+      for (int round = 0; round < rounds; ++round) {  // only low halves count
+        const Words8 a = multiply(c0, multiplier0), b = multiply(c2, multiplier1);
+        c0 = (b >> 32) ^ c1 ^ k0;
+        c1 = b;
+        c2 = (a >> 32) ^ c3 ^ k1;
+        c3 = a;
+        k0 += weyl0;
+        k1 += weyl1;
+      }
+      word[0][h] = c0 & 0xffffffffu;
+      word[1][h] = c1 & 0xffffffffu;
+      word[2][h] = c2 & 0xffffffffu;
+      word[3][h] = c3 & 0xffffffffu;
     }
+  }
+  // Word j of all calls as an array.
+  MGD_INLINE void words(int j, std::uint32_t* out) const {
+    for (int h = 0; h < N / 8; ++h)
+      for (int i = 0; i < 8; ++i) out[8 * h + i] = static_cast<std::uint32_t>(word[j][h][i]);
   }
 };
 

@@ -22,7 +22,7 @@ inline void fill_signs(T* out, Index n, std::uint64_t key, std::uint64_t count, 
     for (int i = 0; i < N; ++i)
       for (int j = 0; j < 4; ++j) {
         const Index at = e + elements_per_call_of_bits * i + 32 * j;
-        const std::uint32_t word = calls.words[j][i];
+        const std::uint32_t word = static_cast<std::uint32_t>(calls.word[j][i / 8][i % 8]);
         if (at + 32 <= n)
           for (int k = 0; k < 32; ++k) out[at + k] = (word >> k & 1u) ? T(1) : T(-1);
         else
@@ -44,18 +44,13 @@ MGD_INLINE void over_calls(Index n, int per_call, Index first, std::uint64_t key
     f(e, calls);
   }
 }
-// Eight normals from the words of eight calls.
+// Normals from words j and j + 1 of N calls.
 template <int N>
-MGD_INLINE void normals(const std::uint32_t* w0, const std::uint32_t* w1, double* out) {
+MGD_INLINE void normals(const Calls<N>& calls, int j, double* out) {
   using D = typename raw::VectorOf<double, 8>::type;
-  for (int i = 0; i < N; i += 8) {
-    raw::Unsigned<D> a{}, b{};
-    for (int k = 0; k < 8; ++k) {
-      a[k] = w0[i + k];
-      b[k] = w1[i + k];
-    }
-    const D y = to_normal<D>(a, b);
-    std::memcpy(out + i, &y, sizeof(D));
+  for (int h = 0; h < N / 8; ++h) {
+    const D y = to_normal<D>(calls.word[j][h], calls.word[j + 1][h]);
+    std::memcpy(out + 8 * h, &y, sizeof(D));
   }
 }
 }  // namespace philox
@@ -68,12 +63,14 @@ inline void fill_uniform(T* out, Index n, std::uint64_t key, std::uint64_t count
   constexpr int per_call = narrow ? 4 : 2;
   philox::over_calls(n, per_call, first, key, count, replica, [&](Index e, const philox::Calls<16>& calls) {
     T u[16 * per_call];
-    for (int j = 0; j < per_call; ++j)
-      for (int i = 0; i < 16; ++i) {
+    std::uint32_t w[4][16];
+    for (int j = 0; j < 4; ++j) calls.words(j, w[j]);
+    for (int i = 0; i < 16; ++i)
+      for (int j = 0; j < per_call; ++j) {
         if constexpr (narrow)
-          u[i * per_call + j] = philox::to_uniform32(calls.words[j][i]);
+          u[i * per_call + j] = philox::to_uniform32(w[j][i]);
         else
-          u[i * per_call + j] = philox::to_uniform64(calls.words[2 * j][i], calls.words[2 * j + 1][i]);
+          u[i * per_call + j] = philox::to_uniform64(w[2 * j][i], w[2 * j + 1][i]);
       }
     const Index m = n - e < 16 * per_call ? n - e : 16 * per_call;
     std::memcpy(out + e, u, static_cast<std::size_t>(m) * sizeof(T));
@@ -86,8 +83,8 @@ inline void fill_normal(T* out, Index n, std::uint64_t key, std::uint64_t count,
                         Index first = 0) {
   philox::over_calls(n, 2, first, key, count, replica, [&](Index e, const philox::Calls<16>& calls) {
     double even[16], odd[16];
-    philox::normals<16>(calls.words[0], calls.words[1], even);
-    philox::normals<16>(calls.words[2], calls.words[3], odd);
+    philox::normals(calls, 0, even);
+    philox::normals(calls, 2, odd);
     const Index m = n - e < 32 ? n - e : 32;
     for (Index i = 0; i < m; ++i) out[e + i] = static_cast<T>(i % 2 ? odd[i / 2] : even[i / 2]);
   });
@@ -110,6 +107,18 @@ MGD_INLINE void over_lanes(Index n, int per_call, Index first, Index lanes, cons
       f(e, n - e < per_call ? static_cast<int>(n - e) : per_call, lane, m, calls);
     }
 }
+// +1 where bit k of a word is 1, else -1: the bit, turned over, becomes the sign of one.
+template <class T>
+MGD_INLINE void signs(Words8 words, int k, T* out) {
+  using D = typename raw::VectorOf<double, 8>::type;
+  const D y = raw::bits<D>((((~words >> k) & 1u) << 63) | raw::bits<Words8>(raw::splat<D>(1.0)));
+  if constexpr (sizeof(T) == 8) {
+    std::memcpy(out, &y, sizeof(y));
+  } else {
+    const auto x = __builtin_convertvector(y, typename raw::VectorOf<float, 8>::type);
+    std::memcpy(out, &x, sizeof(x));
+  }
+}
 template <class T>
 MGD_INLINE void put(T* out, const T* values, int m) {  // m <= 16 values, the usual 16 without a loop
   if (m == 16)
@@ -126,7 +135,7 @@ inline void fill_signs_lanes(T* out, Index n, Index lanes, Index stride, const s
                      [&](Index e, int elements, Index lane, int m, const philox::Calls<16>& calls) {
                        for (int k = 0; k < elements; ++k) {
                          T v[16];
-                         for (int i = 0; i < 16; ++i) v[i] = (calls.words[k / 32][i] >> (k % 32) & 1u) ? T(1) : T(-1);
+                         for (int h = 0; h < 2; ++h) philox::signs(calls.word[k / 32][h], k % 32, v + 8 * h);
                          philox::put(out + (e + k) * stride + lane, v, m);
                        }
                      });
@@ -138,13 +147,15 @@ inline void fill_uniform_lanes(T* out, Index n, Index lanes, Index stride, const
   constexpr bool narrow = sizeof(T) == 4;
   philox::over_lanes(n, narrow ? 4 : 2, first, lanes, keys, replicas, count,
                      [&](Index e, int elements, Index lane, int m, const philox::Calls<16>& calls) {
+                       std::uint32_t w[4][16];
+                       for (int j = 0; j < 4; ++j) calls.words(j, w[j]);
                        for (int k = 0; k < elements; ++k) {
                          T v[16];
                          for (int i = 0; i < 16; ++i) {
                            if constexpr (narrow)
-                             v[i] = philox::to_uniform32(calls.words[k][i]);
+                             v[i] = philox::to_uniform32(w[k][i]);
                            else
-                             v[i] = philox::to_uniform64(calls.words[2 * k][i], calls.words[2 * k + 1][i]);
+                             v[i] = philox::to_uniform64(w[2 * k][i], w[2 * k + 1][i]);
                          }
                          philox::put(out + (e + k) * stride + lane, v, m);
                        }
@@ -159,7 +170,7 @@ inline void fill_normal_lanes(T* out, Index n, Index lanes, Index stride, const 
                        for (int k = 0; k < elements; ++k) {
                          double y[16];
                          T v[16];
-                         philox::normals<16>(calls.words[2 * k], calls.words[2 * k + 1], y);
+                         philox::normals(calls, 2 * k, y);
                          for (int i = 0; i < 16; ++i) v[i] = static_cast<T>(y[i]);
                          philox::put(out + (e + k) * stride + lane, v, m);
                        }

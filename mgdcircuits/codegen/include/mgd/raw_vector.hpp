@@ -19,6 +19,8 @@
 // Vectors wider than the machine's are split by the compiler; everything is inlined, so no ABI is at stake.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wpsabi"
+#elif defined(__clang__)
+#pragma clang diagnostic ignored "-Wbitwise-instead-of-logical"  // | of two comparisons: bool with one lane, else a vector
 #endif
 
 namespace mgd {
@@ -105,7 +107,7 @@ MGD_INLINE V by_halves(F f, A... a) {
   return out;
 }
 
-// a*b + c with one rounding where the machine has it, in every lane count alike.
+// a*b + c with one rounding, in every lane count alike.
 template <class V>
 MGD_INLINE V fma(V a, V b, V c) {
 #if defined(__FMA__)
@@ -137,8 +139,20 @@ MGD_INLINE V fma(V a, V b, V c) {
   } else {
     return by_halves<V>([](auto p, auto q, auto r) __attribute__((always_inline)) { return fma(p, q, r); }, a, b, c);
   }
+#elif defined(__ARM_FEATURE_FMA)
+  return a * b + c;  // contracted by the compiler
 #else
-  return a * b + c;  // contracted or not by the compiler, the same way for one lane and for many
+  // No such instruction: the C library's exact fma, lane by lane. Slow, but the error bounds hold.
+  if constexpr (Shape<V>::W == 1) {
+    if constexpr (std::is_same<V, float>::value)
+      return __builtin_fmaf(a, b, c);
+    else
+      return __builtin_fma(a, b, c);
+  } else {
+    V y = c;
+    for (int i = 0; i < Shape<V>::W; ++i) y[i] = raw::fma<Element<V>>(a[i], b[i], c[i]);
+    return y;
+  }
 #endif
 }
 

@@ -1,0 +1,450 @@
+"""From a spiking circuit, or a circuit with trials, to its program.
+
+Without a trial an iteration is one tick of time. With one, an iteration is a trial: its phases one after another, what
+they set at their beginning and measure at their end; a phase written ``after`` is a pause before an event, so it sets and
+measures at its end. Learning happens in the phase that `update: at` names.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from mgdcircuits.circuit import forward
+from mgdcircuits.circuit.builder import Builder, X
+from mgdcircuits.circuit.circuit import Population, replica_scalar
+from mgdcircuits.circuit.clocks import multiple, runs_freely
+from mgdcircuits.circuit.cost import LABEL, REDUCTIONS, TARGET, cost_steps, task_arrays
+from mgdcircuits.circuit.events import Events, Forget, Observe
+from mgdcircuits.circuit.learning import System
+from mgdcircuits.circuit.operands import Resolver, identifier
+from mgdcircuits.circuit.program import (
+    Array,
+    Between,
+    Clear,
+    Count,
+    Elements,
+    Every,
+    Index,
+    Node,
+    Position,
+    Precision,
+    Program,
+    Read,
+    Reduction,
+    Scope,
+    Statement,
+    Step,
+    Ticks,
+)
+from mgdcircuits.circuit.stimuli import MAX_STIMULI, STIMULUS
+from mgdcircuits.errors import BuildError
+from mgdcircuits.netlist import expressions
+from mgdcircuits.netlist.spec import Phase, Role, Sharing
+from mgdcircuits.netlist.units import Quantity
+
+GRADIENT_REFUSAL = "spikes have no gradient; use finite differences of the expected cost, with common random numbers"
+
+
+@dataclass
+class TrialSystem(System):
+    """A learning system whose rule reads what the phases measure."""
+
+    measures: frozenset[str] = frozenset()
+
+    def pass_lookup(self, name: str):
+        """A measure, or the cost of the trial."""
+        if name in self.measures:
+            return Read(replica_scalar(name), Index.ZERO)
+        return super().pass_lookup(name)
+
+
+@dataclass
+class TrialBuilder(Builder):
+    """Makes the program of a circuit with spikes or trials."""
+
+    numbers: set[int] = field(default_factory=set)  # of the sample, that expressions read: x[0], x[1], ...
+
+    def __post_init__(self) -> None:
+        self.constants = {k: v for k, v in self.clocks.seconds.items() if k != "iteration"}
+        self.constants["dt"] = self.clocks.dt
+        self.forward, extra = forward.evaluation_steps(self.circuit, self.constants)
+        self.events = Events(self.circuit, self.constants, self.clocks.ticks)
+        self.updates = self.events.states()
+        self.arrays: dict[str, Array] = {a.name: a for _, _, a in self.circuit.variables.values()}
+        for array in (*extra, *task_arrays(self.circuit).values()):
+            self.arrays[array.name] = array
+        if self.circuit.spec.task is not None:
+            self.arrays[LABEL] = replica_scalar(LABEL)
+        trial = self.circuit.spec.trial
+        self.phases: tuple[Phase, ...] = trial.phases if trial else ()
+        self.measures = frozenset(m.name for p in self.phases for m in p.measure)
+
+    def build(self) -> Program:
+        """The program.
+
+        Raises
+        ------
+        BuildError
+            What the circuit asks for and no target can run.
+        """
+        spec = self.circuit.spec
+        parameters: dict[str, float] = {"period_x": float(self.clocks.period_x), "iteration": self.clocks.iteration}
+        parameters |= {n: float(v) for n, v in spec.parameters.items() if not isinstance(v, str)}
+        parameters |= {f"period_{s.name}": float(self.clocks.periods[s.name]) for s in spec.learning}
+        if runs_freely(self.circuit):
+            iteration: list[Node] = [*self.tick(frozenset(), 0.0)]
+            evaluate: list[Node] = list(self.forward)
+        elif spec.trial is None:
+            raise BuildError(
+                f"{spec.file}: a spiking circuit learns in trials; write `trial:` with its phases and `update: {{at: ...}}`"
+            )
+        else:
+            systems = [TrialSystem(self.circuit, s, self.constants, measures=self.measures) for s in spec.learning]
+            iteration = [Forget(), *self.trial(systems)]
+            for system in systems:
+                self.arrays |= system.arrays
+            evaluate = [*self.trial([]), *self._results()]
+            if spec.task is not None:
+                iteration = [Every("period_x", 0, (*self._sampling(),)), *iteration]
+        iteration.append(Count("n_p"))
+        phases = (tuple(iteration), tuple(evaluate), (), ())
+        for phase in phases:
+            self._register(phase)
+        constants = {**self.constants, "gradient_refusal": GRADIENT_REFUSAL}
+        return Program(tuple(self.arrays.values()), parameters, *phases, constants=constants)
+
+    # One tick
+
+    def tick(self, active: frozenset[str], factor: float, counted: Iterable[Population] = ()) -> list[Node]:
+        """The steps of a tick in Brian2's order."""
+        nodes: list[Node] = [
+            Observe(),
+            *self.forward,
+            *self.updates,
+            *self.events.thresholds(),
+            *self.events.counting(list(counted)),
+            *self.events.pathways(),
+            *self.events.resets(),
+        ]
+        return [replace(n, active=active, factor=factor) if isinstance(n, Step) else n for n in nodes]
+
+    # One trial
+
+    def trial(self, systems: list[TrialSystem]) -> list[Node]:
+        """Reset, phases, learning; without systems nothing is perturbed and nothing learned."""
+        before, inside, after = self._resets(), [], []
+        active: set[str] = set()
+        factor = 0.0
+        for system in systems:
+            if system.spec.perturb is None:
+                continue
+            named = {n for block in system.spec.perturb.blocks for n in block}
+            active |= {self.circuit.variables[n][2].name for n in named}
+            factor = next((f for _, f in system.spec.passes if f), 0.0)
+            draws = [s for number in range(len(system.spec.perturb.blocks)) for s in system.draw(number)]
+            inside.append(Between(0, self.clocks.ticks, tuple(draws), self._hold(system)))
+        counted = self._counted()
+        tick = 0
+        for phase in self.phases:
+            length = self._ticks(phase)
+            clear = [Clear(self.events.count(p).name) for p in counted]
+            first, last = tick, tick + length
+            event = [*self._measures(phase), *self._learning(phase, systems)]
+            if phase.after:
+                event = [*self._set(phase), *event]
+                start = clear
+            else:
+                start = [*clear, *self._set(phase)]
+            if length == 0:
+                event, start = [*start, *event], []
+            if start:
+                inside.append(Between(first, first + 1, tuple(start)))
+            if last == 0:
+                before += event
+            elif event:
+                after.append(Between(last - 1, last, tuple(event)))
+            tick = last
+        body = (*inside, *self.tick(frozenset(active), factor, counted), *after)
+        ending = [n for s in systems if s.spec.update_at is None for n in self._rule(s)]
+        return [*before, Ticks(self.clocks.ticks, body), *ending]
+
+    def _ticks(self, phase: Phase) -> int:
+        seconds = self._evaluate(phase.duration)
+        return multiple(seconds, self.clocks.dt, f"the phase {phase.name}", "dt") if seconds > 0 else 0
+
+    def _hold(self, system: TrialSystem) -> int:
+        every = self._evaluate(system.spec.perturb.every)
+        return multiple(every, self.clocks.dt, f"the perturbation of {system.spec.name}", "dt")
+
+    def _evaluate(self, text: str) -> float:
+        spec = self.circuit.spec
+        values = {
+            n: Quantity(v, spec.parameter_dimensions.get(n, (0,) * 7))
+            for n, v in spec.parameters.items()
+            if not isinstance(v, str)
+        }
+        values |= {n: Quantity(v, (0, 0, 1, 0, 0, 0, 0)) for n, v in self.clocks.seconds.items()}
+        return expressions.evaluate(text, values).value
+
+    def _resets(self) -> list[Node]:
+        """Back to the initial values; random ones are drawn anew for each trial."""
+        found: list[Node] = []
+        for name in self.circuit.spec.trial.reset:
+            owner, variable, array = self.circuit.variables[name]
+            constants = {**self.constants, "N": array.n}
+            if hasattr(owner, "topology"):
+                constants |= {"fan_in": owner.topology.fan_in, "fan_out": owner.topology.fan_out}
+            lookups = [{"i": Position()}.get]
+            place = f"{name}/reset"
+            resolver = Resolver(self.circuit.spec.parameters, constants, lookups, place, Scope.PERIOD)
+            statement = Statement("_value", resolver.expression(variable.initial or "0"))
+            kernel = Elements(
+                place, (statement,), resolver.operands, {"_value": array}, n=array.n, sharing=variable.sharing
+            )
+            found.append(Step(kernel))
+        return found
+
+    # Samples
+
+    def _sampling(self) -> list[Node]:
+        """Show a sample: its inputs, its label, the numbers of it that phases and measures read."""
+        step = self.sample()
+        sample = self._sample_array()
+        if sample is None:
+            return [step]
+        resolver = Resolver({}, {}, [{"x": Read(X, Index.ELEMENT)}.get], "task/x")
+        inputs = (*step.kernel.inputs, (sample, resolver.expression("x"), resolver.operands))
+        found: list[Node] = [Step(replace(step.kernel, inputs=inputs))]
+        self.arrays[sample.name] = sample
+        for number in sorted(self.numbers):
+            made = cost_steps(
+                self.circuit, f"sum(x*int(i == {number}))", f"x__{number}", self.constants, also=self._word
+            )
+            found += made.steps
+        return found
+
+    def _sample_array(self) -> Array | None:
+        """The sample as the phases read it."""
+        texts = [t for p in self.phases for t in (*p.set.values(), *(m.expression for m in p.measure))]
+        task = self.circuit.spec.task
+        texts += [t for t in (task.accuracy if task else None,) if t]
+        self.numbers |= {n for t in texts for n in sample_numbers(t)}
+        if task is None or not (self.numbers or any("x" in expressions.names(t) for t in texts)):
+            return None
+        return Array("x", self.circuit.input_shape, Sharing.REPLICA)
+
+    def _word(self, name: str):
+        """Words of a trial: the sample `x` and its numbers, the label, what was measured before."""
+        if name.startswith("x__") and name[3:].isdigit():
+            return Read(replica_scalar(name), Index.ZERO)
+        if name == "x":
+            return Read(self._sample_array(), Index.ELEMENT)
+        if name == LABEL and LABEL in self.arrays:
+            return Read(self.arrays[LABEL], Index.ZERO)
+        if name == TARGET and TARGET in self.arrays:
+            return Read(self.arrays[TARGET], Index.ELEMENT)
+        if name in self.measures:
+            return Read(replica_scalar(name), Index.ZERO)
+        for population in self.circuit.populations.values():
+            if name == _count_word(population):
+                return Read(self.events.count(population), Index.ELEMENT)
+        return None
+
+    # Phases
+
+    def _set(self, phase: Phase) -> list[Node]:
+        found: list[Node] = []
+        for name, text in phase.set.items():
+            owner, variable, array = self.circuit.variables[name]
+            words = {"i": Position()}
+            place = f"{phase.name}/{name}"
+            lookups = [words.get, self._word]
+            resolver = Resolver(
+                self.circuit.spec.parameters, {**self.constants, "N": owner.n}, lookups, place, Scope.PERIOD
+            )
+            statement = Statement("_value", resolver.expression(self._reduced(text)))
+            kernel = Elements(
+                place, (statement,), resolver.operands, {"_value": array}, n=array.n, sharing=variable.sharing
+            )
+            found.append(Step(kernel))
+        return found
+
+    def _counted(self) -> list[Population]:
+        """Populations whose spikes some phase counts."""
+        texts = [self._reduced(m.expression) for p in self.phases for m in p.measure]
+        read = {name for text in texts for name in expressions.names(text)}
+        return [p for p in self.circuit.populations.values() if _count_word(p) in read]
+
+    def _measures(self, phase: Phase) -> list[Node]:
+        found: list[Node] = []
+        for m in phase.measure:
+            found += self._measure(m.expression, m.name)
+        return found
+
+    def _measure(self, text: str, result: str) -> list[Node]:
+        made = cost_steps(self.circuit, self._reduced(text), result, self.constants, also=self._word)
+        reads = {name for s in made.steps for name in s.kernel.reads()}
+        stored = {a.name for _, v, a in self.circuit.variables.values() if v.role in (Role.STORED, Role.TARGET)}
+        return [*(self.forward if reads & stored else ()), *made.steps]
+
+    def _reduced(self, text: str) -> str:
+        """`count(pop[:20])` and `mean(v_pop[0:1])` in the words that `cost_steps` knows."""
+        sizes = {}
+        for population in self.circuit.populations.values():
+            sizes[population.name] = (_count_word(population), population.n)
+            for variable in population.spec.variables:
+                word = f"{variable.name}_{population.name}"
+                sizes[word] = (word, population.n)
+        tree = _Slices(sizes).visit(ast.parse(text.strip(), mode="eval"))
+        return ast.unparse(ast.fix_missing_locations(tree))
+
+    # Learning
+
+    def _learning(self, phase: Phase, systems: list[TrialSystem]) -> list[Node]:
+        return [n for s in systems if s.spec.update_at == phase.name for n in self._rule(s)]
+
+    def _rule(self, system: TrialSystem) -> list[Node]:
+        """Cost, signals, estimates, baselines, updates of a system, once a trial."""
+        nodes: list[Node] = []
+        cost = self.circuit.spec.cost
+        if cost is not None:
+            for name, _ in system.spec.passes:
+                nodes += self._measure(cost.expression, system.scalar(f"{cost.name}.{name}").name)
+        blocks = sorted({max(s.block, 0) for s in system.spec.sites} or {0})
+        for block in blocks:
+            nodes += self._recall(system, block)
+            nodes += system.scalars(system.spec.signals, block, "signals")
+            for site in system.spec.sites:
+                if max(site.block, 0) == block:
+                    nodes += system.estimate(site)
+            nodes += system.scalars(system.spec.baseline, block, "baseline")
+            nodes += self._keep_baselines(system, block)
+        nodes.append(system.updates())
+        return nodes
+
+    def _baselines(self, system: TrialSystem, block: int) -> list[tuple[Array, Array]]:
+        """(value of this stimulus, table of all) of each baseline kept per stimulus."""
+        if system.spec.baseline_per is None:
+            return []
+        if system.spec.baseline_per != STIMULUS:
+            raise BuildError(f"{system.spec.at}: a baseline is kept `per: {STIMULUS}`, not per {system.spec.baseline_per}")
+        self.arrays[STIMULUS] = replica_scalar(STIMULUS)
+        found = []
+        for a in system.spec.baseline:
+            scalar = system.scalar(f"{a.name}@{block}")
+            table = Array(f"{scalar.name}@{STIMULUS}", (MAX_STIMULI,), Sharing.REPLICA, Precision.DOUBLE)
+            found.append((scalar, system.array(table)))
+        return found
+
+    def _recall(self, system: TrialSystem, block: int) -> list[Node]:
+        found: list[Node] = []
+        for scalar, table in self._baselines(system, block):
+            operands = {
+                "table": Read(table, Index.ELEMENT),
+                "stimulus": Read(self.arrays[STIMULUS], Index.ZERO),
+                "i": Position(),
+            }
+            statement = Statement("result", "where(i == stimulus, table, 0)")
+            name = f"{scalar.name}/recall"
+            kernel = Reduction(name, (statement,), operands, {"result": scalar}, n=table.n, operation="sum")
+            found.append(Step(kernel))
+        return found
+
+    def _keep_baselines(self, system: TrialSystem, block: int) -> list[Node]:
+        found: list[Node] = []
+        for scalar, table in self._baselines(system, block):
+            operands = {
+                "table": Read(table, Index.ELEMENT),
+                "value": Read(scalar, Index.ZERO),
+                "stimulus": Read(self.arrays[STIMULUS], Index.ZERO),
+                "i": Position(),
+            }
+            statement = Statement("table", "where(i == stimulus, value, table)")
+            kernel = Elements(
+                f"{scalar.name}/keep",
+                (statement,),
+                operands,
+                {"table": table},
+                n=table.n,
+                sharing=Sharing.REPLICA,
+                precision=Precision.DOUBLE,
+            )
+            found.append(Step(kernel))
+        return found
+
+    # Evaluation on request
+
+    def _results(self) -> list[Node]:
+        spec = self.circuit.spec
+        found: list[Node] = []
+        if spec.cost is not None:
+            found += self._measure(spec.cost.expression, "cost")
+        if spec.task is not None and spec.task.accuracy:
+            found += self._measure(spec.task.accuracy, "accuracy")
+        return found
+
+
+def _count_word(population: Population) -> str:
+    return f"_spikes_of_{identifier(population.name)}"
+
+
+def sample_numbers(text: str) -> set[int]:
+    """The numbers k of `x__k`, which a netlist writes `x[k]`, in an expression."""
+    return {int(n[3:]) for n in expressions.names(text) if n.startswith("x__") and n[3:].isdigit()}
+
+
+class _Slices(ast.NodeTransformer):
+    """Rewrites reductions over slices of units as masks; `sizes` maps a word to (its word inside, its number of units)."""
+
+    def __init__(self, sizes: dict[str, tuple[str, int]]) -> None:
+        self.sizes = sizes
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:  # noqa: N802, ast's naming
+        is_reduction = isinstance(node.func, ast.Name) and node.func.id in REDUCTIONS and len(node.args) == 1
+        if not is_reduction:
+            return self.generic_visit(node)
+        operation = node.func.id
+        slices = [n for n in ast.walk(node.args[0]) if isinstance(n, ast.Subscript) and isinstance(n.slice, ast.Slice)]
+        ranges = {self._range(n) for n in slices}
+        inner = self.generic_visit(_Plain(self.sizes, operation == "count").visit(node.args[0]))
+        text = ast.unparse(ast.fix_missing_locations(inner))
+        operation = "sum" if operation == "count" else operation
+        if not ranges:
+            return ast.parse(f"{operation}({text})", mode="eval").body
+        if len(ranges) > 1:
+            raise BuildError(f"{ast.unparse(node)}: all slices within one reduction must be the same")
+        first, last = ranges.pop()
+        inside = f"int(i >= {first})*int(i < {last})"
+        made = {
+            "sum": f"sum(({text})*{inside})",
+            "mean": f"sum(({text})*{inside})/{max(1, last - first)}",
+            "max": f"max(where({inside} > 0, {text}, -inf))",
+            "logsumexp": f"logsumexp(where({inside} > 0, {text}, -inf))",
+            "argmax": f"(argmax(where({inside} > 0, {text}, -inf)) - {first})",
+        }[operation]
+        return ast.parse(made, mode="eval").body
+
+    def _range(self, node: ast.Subscript) -> tuple[int, int]:
+        name = ast.unparse(node.value)
+        if name not in self.sizes or node.slice.step is not None:
+            raise BuildError(f"{ast.unparse(node)}: a slice is `population[first:last]` or `VARIABLE_POPULATION[first:last]`")
+        bounds = [None if b is None else int(ast.literal_eval(b)) for b in (node.slice.lower, node.slice.upper)]
+        first, last, _ = slice(*bounds).indices(self.sizes[name][1])
+        return first, last
+
+
+class _Plain(ast.NodeTransformer):
+    """Takes slices off, and puts the count of spikes in the place of a population."""
+
+    def __init__(self, sizes: dict[str, tuple[str, int]], counting: bool) -> None:
+        self.sizes, self.counting = sizes, counting
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:  # noqa: N802, ast's naming
+        return self.visit(node.value) if isinstance(node.slice, ast.Slice) else node
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:  # noqa: N802, ast's naming
+        if self.counting and node.id in self.sizes:
+            return ast.Name(self.sizes[node.id][0])
+        return node

@@ -1,0 +1,258 @@
+"""The command line: check, show, draw, train, plot, data fetch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mgdcircuits.errors import MgdError
+
+INTERRUPTED = 130  # what a shell reports for Ctrl-C
+
+TRAIN_EXAMPLES = """
+\b
+Examples:
+  mgdcircuits train netlists/xor.yaml --iterations 20000 -o xor.nc
+  mgdcircuits train netlists/fashion_mnist_cnn.yaml --iterations 20000 --set d=4 --set eta=0.05 -o run.nc
+  mgdcircuits train netlists/letters.yaml --iterations 50000 --until "accuracy >= .8"
+"""
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="""
+\b
+Examples:
+  mgdcircuits check netlists/*.yaml
+  mgdcircuits show netlists/xor.yaml
+  mgdcircuits draw netlists/xor.yaml -o xor.svg
+  mgdcircuits train netlists/xor.yaml --iterations 20000 -o xor.nc
+  mgdcircuits plot xor.nc -o xor.png
+""",
+)
+@click.version_option(package_name="mgdcircuits", message="%(package)s %(version)s")
+def cli() -> None:
+    """Train circuits in situ by multiplexed gradient descent, from netlists of equations."""
+
+
+def _settings(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+    """`--set name=value` as overrides of netlist parameters."""
+    found = {}
+    for text in values:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip() or not value.strip():
+            raise click.BadParameter(f"{text!r}; expected NAME=VALUE, such as d=4 or Rf=10*kohm")
+        found[name.strip()] = value.strip()
+    return found
+
+
+SET = click.option(
+    "--set",
+    "overrides",
+    metavar="NAME=VALUE",
+    multiple=True,
+    callback=_settings,
+    help="Another value for a parameter or clock of the netlist; may be given several times.",
+)
+NETLIST = click.argument("file", type=click.Path(path_type=Path))
+POSITIVE = click.IntRange(min=1)
+
+
+def _load(file: Path, overrides: dict[str, str]) -> Any:
+    from mgdcircuits.circuit.circuit import Circuit
+    from mgdcircuits.netlist import load
+
+    # Not `load(file, **overrides)`: a netlist may call a parameter `path`.
+    return Circuit(load(file, overrides))
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@SET
+def check(files: tuple[Path, ...], overrides: dict[str, str]) -> None:
+    """Look for mistakes in netlists.
+
+    Prints every problem as FILE:LINE and exits with status 2, or says what each file describes.
+
+    \b
+    Example:
+      mgdcircuits check netlists/xor.yaml netlists/letters.yaml
+    """
+    failed = False
+    for file in files:
+        try:
+            circuit = _load(file, overrides)
+        except MgdError as error:
+            failed = True
+            click.echo(error, err=True)
+            continue
+        rules = ", ".join(s.name for s in circuit.spec.learning) or "no learning"
+        click.echo(
+            f"{file}: {circuit.name}: {_count(len(circuit.populations), 'population')}, "
+            f"{_count(len(circuit.couplings), 'coupling')}, {_count(circuit.n_parameters, 'plastic parameter')}, "
+            f"{_count(circuit.n_macs, 'synapse')}; {rules}"
+        )
+    if failed:
+        sys.exit(2)
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+@cli.command()
+@NETLIST
+@SET
+@click.option("--origin", is_flag=True, help="Show instead the line that each value came from, includes followed.")
+def show(file: Path, overrides: dict[str, str], origin: bool) -> None:
+    """Print what a netlist comes to: populations, shapes, counts, and the equations that are really used.
+
+    \b
+    Example:
+      mgdcircuits show netlists/fashion_mnist_cnn.yaml --set d=8
+    """
+    from mgdcircuits.netlist import show as showing
+
+    circuit = _load(file, overrides)
+    click.echo((showing.origins(file) if origin else showing.effective(circuit.spec)).rstrip())
+
+
+@cli.command()
+@NETLIST
+@SET
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="The SVG file.  [default: the circuit's name .svg]")
+def draw(file: Path, overrides: dict[str, str], out: Path | None) -> None:
+    """Draw a circuit as an SVG picture.
+
+    \b
+    Example:
+      mgdcircuits draw netlists/xor.yaml -o xor.svg
+    """
+    from mgdcircuits.drawing import draw as draw_circuit
+
+    circuit = _load(file, overrides)
+    click.echo(f"drew {circuit.name} in {draw_circuit(circuit, out or Path(f'{circuit.name}.svg'))}")
+
+
+@cli.command(epilog=TRAIN_EXAMPLES)
+@NETLIST
+@click.option(
+    "--data",
+    metavar="NAME",
+    help="fashion_mnist, digits, letters, parity, xor, or a CSV file.  [default: the netlist's]",
+)
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where downloaded data lies.")
+@click.option("--iterations", type=POSITIVE, required=True, help="How many iterations.")
+@SET
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all random draws.")
+@click.option("--threads", type=POSITIVE, help="Of the C++ target; results do not depend on it.  [default: all cores]")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="The netCDF file.  [default: the circuit's name .nc]"
+)
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@click.option("--batch", type=POSITIVE, help="Samples shown side by side.  [default: the netlist's]")
+@click.option("--members", type=POSITIVE, default=1, show_default=True, help="Independent experiments side by side.")
+@click.option("--target", type=click.Choice(["cpp", "numpy"]), default="cpp", show_default=True)
+@click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
+@click.option("--until", metavar="CONDITION", help='Stop early, for example when "accuracy >= .8".')
+@click.option("--evaluate-every", type=POSITIVE, help="Iterations between two rows.  [default: about 100 rows]")
+@click.option("--record", multiple=True, metavar="NAME", help="Record this instead of the netlist's record:; or none.")
+@click.option("--gradient", is_flag=True, help="Compare the estimate with the exact gradient at every row.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--resume", is_flag=True, help="Not yet: go on from a checkpoint.")
+def train(
+    file: Path,
+    overrides: dict[str, str],
+    out: Path | None,
+    force: bool,
+    record: tuple[str, ...],
+    quiet: bool,
+    resume: bool,
+    **options: Any,
+) -> None:
+    """Train a circuit by the rule of its netlist, and write the run to a netCDF file."""
+    from mgdcircuits.errors import RunError
+    from mgdcircuits.progress import summary
+
+    if resume:
+        raise RunError("--resume comes with a later version: checkpoints cannot be written yet; start the run anew")
+    circuit = _load(file, overrides)
+    path = out or Path(f"{circuit.name}.nc")
+    from mgdcircuits.training import train as train_circuit
+
+    chosen = None if not record else [] if record == ("none",) else list(record)
+    run = train_circuit(circuit, out=path, overwrite=force, record=chosen, progress=not quiet, **options)
+    last = run.isel(iteration=-1)
+    values = {str(name): last[name].values for name in run.data_vars if last[name].ndim <= 1}
+    click.echo(
+        f"{circuit.name}: {int(last['iteration']):,} iterations, {summary(values)}, "
+        f"{float(last['hardware_seconds']):.4g} s on the hardware; written to {path}"
+    )
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path), metavar="RUN.nc")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="The figure.  [default: beside the run, .png]")
+def plot(run: Path, out: Path | None) -> None:
+    """Plot a run: cost, accuracy, and what else it recorded.
+
+    \b
+    Example:
+      mgdcircuits plot run.nc -o figure.png
+    """
+    from mgdcircuits.figures import plot as plot_run
+
+    path = out or run.with_suffix(".png")
+    plot_run(run, path)
+    click.echo(f"plotted {run} in {path}")
+
+
+@cli.group()
+def data() -> None:
+    """Data sets."""
+
+
+@data.command()
+@click.argument("name")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where to put it.")
+def fetch(name: str, data_dir: Path | None) -> None:
+    """Make sure that a data set lies on this machine, and say where.
+
+    \b
+    Example:
+      mgdcircuits data fetch fashion_mnist
+    """
+    from mgdcircuits.datasets import fetch as fetch_data
+
+    click.echo(f"{name} lies in {fetch_data(name, data_dir)}")
+
+
+def run(command: Callable[..., Any], arguments: Sequence[str] | None = None) -> int:
+    """Run a click command; its exit status. Every MgdError becomes its message, and Ctrl-C a sentence."""
+    try:
+        status = command.main(args=None if arguments is None else list(arguments), standalone_mode=False)  # type: ignore[attr-defined]
+        return status if isinstance(status, int) else 0
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except MgdError as error:
+        click.echo(error, err=True)
+        return error.exit_status
+    except (KeyboardInterrupt, click.Abort) as error:
+        cause = error if isinstance(error, KeyboardInterrupt) else error.__context__
+        click.echo(str(cause or "") or "stopped", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+
+
+def main() -> None:
+    """Entry point of `mgdcircuits`."""
+    sys.exit(run(cli))

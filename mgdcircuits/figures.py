@@ -1,0 +1,221 @@
+"""From a dataset to axes. Reads datasets only: neither Brian2 nor a session is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from mgdcircuits.errors import RecordError
+from mgdcircuits.record import ROW, open_run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+TRAIN, TEST, THIRD = "#c2571a", "#1f5fa8", "#3d8a4d"
+SIDES = ("top", "right")
+MAX_TRACES = 8
+"""Lines of one recorded variable that are drawn."""
+
+
+def plot(run: xr.Dataset | str | Path, out: str | Path | None = None) -> Figure:
+    """A figure of a run: cost, accuracy, and what else it recorded (gradient angle, spikes, traces).
+
+    Parameters
+    ----------
+    run
+        A dataset of `train`, or its file.
+    out
+        Where to write the figure; the ending chooses the format (.png, .svg, .pdf).
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    RecordError
+        A file that is no run; a format that matplotlib cannot write; a folder that does not exist.
+    """
+    dataset = run if isinstance(run, xr.Dataset) else open_run(run)
+    panels = _panels(dataset)
+    columns = 1 if len(panels) == 1 else 2
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(5.2 * columns, 3.1 * rows + 0.6), layout="constrained")
+    figure.suptitle(_title(dataset), fontsize=10)
+    for k, panel in enumerate(panels):
+        axes = figure.add_subplot(rows, columns, k + 1)
+        axes.spines[list(SIDES)].set_visible(False)
+        panel(axes, dataset)
+    if out is not None:
+        try:
+            figure.savefig(out, dpi=150)
+        except (OSError, ValueError) as error:
+            raise RecordError(f"{out}: the figure cannot be written: {error}") from error
+    return figure
+
+
+def _panels(run: xr.Dataset) -> list[Callable[[Axes, xr.Dataset], None]]:
+    panels: list[Callable[[Axes, xr.Dataset], None]] = []
+    if "cost" in run or "cost_test" in run:
+        panels.append(reward if _is_reward(run) else cost)
+    if "accuracy_test" in run:
+        panels.append(accuracy)
+    if "cosine" in run:
+        panels += [angle, norm_ratio]
+    panels += [
+        _bound(raster, name.removeprefix("spike_time_")) for name in map(str, run) if name.startswith("spike_time_")
+    ]
+    panels += [_bound(traces, name) for name in recorded(run)]
+    return panels or [writes]
+
+
+def _is_reward(run: xr.Dataset) -> bool:
+    return "cost" in run and "cost_test" not in run and bool((run["cost"] <= 0).any()) and "R" in run
+
+
+def recorded(run: xr.Dataset) -> list[str]:
+    """Names of the variables that `record:` asked for, without spikes."""
+    return [
+        str(n)
+        for n, v in run.data_vars.items()
+        if v.attrs.get("intent") == "recorded" and not str(n).startswith("spike_")
+    ]
+
+
+def _bound(function: Callable[[Axes, xr.Dataset, str], None], name: str) -> Callable[[Axes, xr.Dataset], None]:
+    return lambda axes, run: function(axes, run, name)
+
+
+def cost(axes: Axes, run: xr.Dataset) -> None:
+    """Training and test cost over iterations; logarithmic where the cost falls by more than tenfold."""
+    for name, color, label in (("cost", TRAIN, "training"), ("cost_test", TEST, "test")):
+        if name in run:
+            _line(axes, run[name], color, label)
+    values = np.concatenate([np.ravel(run[n]) for n in ("cost", "cost_test") if n in run])
+    values = values[np.isfinite(values)]
+    if len(values) and values.min() > 0 and values.max() > 10 * values.min():
+        axes.set_yscale("log")
+    axes.set_ylabel("cost")
+    _iterations(axes, run)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def reward(axes: Axes, run: xr.Dataset) -> None:
+    """Reward over iterations."""
+    _line(axes, run["reward"], TEST, "")
+    axes.set_ylabel("reward")
+    _iterations(axes, run)
+
+
+def accuracy(axes: Axes, run: xr.Dataset) -> None:
+    """Accuracy on training and test samples, with the last value written beside the line."""
+    for name, color, label in (("accuracy_train", TRAIN, "training"), ("accuracy_test", TEST, "test")):
+        if name in run:
+            _line(axes, 100 * run[name], color, label)
+    last = float(np.mean(run["accuracy_test"].isel({ROW: -1}))) if run.sizes.get(ROW) else float("nan")
+    axes.set_ylabel("accuracy (%)")
+    axes.set_ylim(0, 102)
+    axes.set_title(f"test accuracy at the end: {last:.1%}", fontsize=9)
+    _iterations(axes, run)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+
+
+def angle(axes: Axes, run: xr.Dataset) -> None:
+    """Angle between the accumulated estimate and the exact gradient: the whole network, and each group thinly."""
+    if "group_cosine" in run:
+        for k in range(run.sizes["parameter"]):
+            values = _degrees(run["group_cosine"].isel(parameter=k))
+            _line(axes, values, "#999999", "each group" if k == 0 else "", width=0.7)
+    _line(axes, _degrees(run["cosine"]), TEST, "whole network")
+    axes.axhline(90, color="k", linewidth=0.6, linestyle=":")
+    axes.set_ylabel("angle to the exact gradient (°)")
+    axes.set_ylim(0, 180 if float(run["cosine"].min()) < -0.1 else 95)
+    _iterations(axes, run)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def norm_ratio(axes: Axes, run: xr.Dataset) -> None:
+    """Norm of the estimate over the norm of the exact gradient."""
+    _line(axes, run["norm_ratio"], TEST, "")
+    axes.axhline(1, color="k", linewidth=0.6, linestyle=":")
+    axes.set_yscale("log")
+    axes.set_ylabel("|estimate| / |gradient|")
+    _iterations(axes, run)
+
+
+def raster(axes: Axes, run: xr.Dataset, population: str) -> None:
+    """Spikes of a population: time and unit; of the first member and sample."""
+    time, unit = run[f"spike_time_{population}"].values, run[f"spike_unit_{population}"].values
+    chosen = np.ones(len(time), bool)
+    for axis in ("sample", "member"):
+        if f"spike_{axis}_{population}" in run:
+            chosen &= run[f"spike_{axis}_{population}"].values == 0
+    axes.plot(time[chosen], unit[chosen], "|", color="k", markersize=3)
+    axes.set_xlabel("simulated time (s)")
+    axes.set_ylabel("unit")
+    axes.set_title(f"spikes of {population}", fontsize=9)
+
+
+def traces(axes: Axes, run: xr.Dataset, name: str) -> None:
+    """A recorded variable over iterations: the first units, of the first member and the mean sample."""
+    values = run[name]
+    rows = str(values.dims[0])
+    if "member" in values.dims:
+        values = values.isel(member=0)
+    if f"{name}_sample" in values.dims:
+        values = values.mean(f"{name}_sample")
+    flat = values.values.reshape(len(values), -1)
+    for k in range(min(flat.shape[1], MAX_TRACES)):
+        axes.plot(values[rows], flat[:, k], linewidth=1)
+    more = f" ({MAX_TRACES} of {flat.shape[1]})" if flat.shape[1] > MAX_TRACES else ""
+    units = values.attrs.get("units", "1")
+    axes.set_ylabel(f"{name}" + (f" ({units})" if units not in ("1", "") else ""))
+    axes.set_title(f"{name}{more}", fontsize=9)
+    axes.set_xlabel("iteration")
+
+
+def writes(axes: Axes, run: xr.Dataset) -> None:
+    """Mean writes per device of each group."""
+    for k in range(run.sizes["parameter"]):
+        _line(axes, run["writes_mean"].isel(parameter=k), f"C{k}", str(run["parameter"].values[k]))
+    axes.set_ylabel("writes per device")
+    _iterations(axes, run)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _degrees(cosine: xr.DataArray) -> xr.DataArray:
+    return np.degrees(np.arccos(cosine.clip(-1, 1)))
+
+
+def _line(axes: Axes, values: xr.DataArray, color: str, label: str, width: float = 1.6) -> None:
+    """A line over iterations; of several members the median, and all of them in the background."""
+    x = values[ROW].values
+    if "member" in values.dims:
+        band = values.transpose(ROW, "member").values
+        axes.fill_between(x, np.nanmin(band, axis=1), np.nanmax(band, axis=1), color=color, alpha=0.15, linewidth=0)
+        values = values.median("member")
+    data = np.asarray(values.values, float)
+    good = np.isfinite(data)
+    axes.plot(x[good], data[good], color=color, label=label or None, linewidth=width)
+
+
+def _iterations(axes: Axes, run: xr.Dataset) -> None:
+    axes.set_xlabel("iteration")
+    axes.set_xlim(left=0)
+
+
+def _title(run: xr.Dataset) -> str:
+    parts = [str(run.attrs.get("circuit", "run"))]
+    if run.sizes.get(ROW):
+        last = run.isel({ROW: -1})
+        parts.append(f"{int(last[ROW]):,} iterations")
+        if "evaluations" in run.coords:
+            parts.append(f"{int(last['evaluations']):,} evaluations")
+        if "hardware_seconds" in run.coords:
+            parts.append(f"{float(last['hardware_seconds']):.3g} s on the hardware")
+    return ",  ".join(parts)

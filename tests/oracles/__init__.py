@@ -1,0 +1,1 @@
+"""Independent implementations that the toolkit is held against; none of them imports it."""

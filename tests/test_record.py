@@ -1,0 +1,265 @@
+"""The dataset: schema, writer, reading back, and what a full disk or a damaged file leads to."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import mgdcircuits as mgd
+from mgdcircuits import record
+from mgdcircuits.errors import RecordError
+from mgdcircuits.netlist.spec import RecordSpec
+from mgdcircuits.record import DECLARED, RunWriter, open_run, run_attributes
+from mgdcircuits.recording import Recorder, as_specs
+from mgdcircuits.session import Session
+
+ROOT = Path(__file__).parent.parent
+XOR = ROOT / "netlists" / "xor.yaml"
+NAMES = ("iteration", "evaluations", "hardware_seconds", "parameter", "parameter_size", "cost", "writes_mean")
+
+
+def attributes(**further):
+    spec = SimpleNamespace(
+        name="toy", file="/somewhere/toy.yaml", text="circuit: toy\n" * 9000, parameters={"eta": 0.1}, overrides={"d": 4}, clocks={}
+    )  # fmt: skip
+    return run_attributes(spec, **further)
+
+
+def writer(path, overwrite=False, members=1):
+    declared = [DECLARED[n].with_members(members) for n in NAMES]
+    sizes = {"parameter": 2, "member": members}
+    constants = {"parameter": ["a.w", "a.b"], "parameter_size": [4, 2]}
+    return RunWriter(path, declared, sizes, constants, attributes(seed=[3]), overwrite)
+
+
+def row(k, members=1):
+    many = (members,) if members > 1 else ()
+    return {
+        "iteration": 10 * k,
+        "evaluations": 20 * k,
+        "hardware_seconds": 1e-6 * k,
+        "cost": np.full(many, 1.0 / (k + 1)),
+        "writes_mean": np.full((*many, 2), k),
+    }
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    run = writer(tmp_path / "run.nc", members=3)
+    for k in range(5):
+        run.row(row(k, members=3))
+    run.close("finished")
+    found = open_run(tmp_path / "run.nc")
+    assert found.sizes == {"iteration": 5, "member": 3, "parameter": 2}
+    assert list(found["iteration"].values) == [0, 10, 20, 30, 40]
+    assert found["cost"].dims == ("iteration", "member")
+    assert np.allclose(found["cost"][:, 1], 1 / np.arange(1, 6))
+    assert list(found["parameter"].values) == ["a.w", "a.b"]
+    assert {"evaluations", "hardware_seconds", "parameter_size"} <= set(found.coords)
+    assert found["hardware_seconds"].attrs["units"] == "s"
+    assert found["cost"].attrs["long_name"]
+    assert found.attrs["state"] == "finished"
+    assert found.attrs["netlist"] == "circuit: toy\n" * 9000, "text longer than 64 KiB"
+    assert json.loads(found.attrs["parameters"]) == {"eta": 0.1}
+    assert json.loads(found.attrs["machine"])["cores"] >= 1
+    assert found.attrs["seed"] == 3
+
+
+def test_attributes_name_no_host():
+    import platform
+
+    text = json.dumps({k: str(v) for k, v in attributes(seed=[1]).items() if k != "command"})
+    host = platform.node()
+    assert len(host) < 4 or host not in text
+
+
+def test_rows_are_on_disk_while_the_file_is_open(tmp_path):
+    run = writer(tmp_path / "run.nc")
+    for k in range(3):
+        run.row(row(k))
+        code = f"from mgdcircuits import open_run; print(open_run({str(tmp_path / 'run.nc')!r}).sizes['iteration'])"
+        if k == 2:
+            out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+            assert out.stdout.strip() == "3"
+    run.close("finished")
+
+
+def test_a_row_cut_off_by_a_kill_is_left_out(tmp_path):
+    run = writer(tmp_path / "run.nc")
+    run.row(row(0))
+    run._file.variables["cost"][1] = 7.0
+    run._file.close()
+    assert open_run(tmp_path / "run.nc").sizes["iteration"] == 1
+
+
+def test_an_existing_file_is_kept_unless_told(tmp_path):
+    path = tmp_path / "run.nc"
+    writer(path).close("finished")
+    with pytest.raises(RecordError, match="exists.*--force"):
+        writer(path)
+    writer(path, overwrite=True).close("finished")
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(RecordError, match="the folder .*nowhere does not exist"):
+        writer(tmp_path / "nowhere" / "run.nc")
+
+
+DISK_FULL = """
+import resource, sys
+sys.path.insert(0, {tests!r})
+from test_record import writer, row
+from mgdcircuits.errors import RecordError
+run = writer({path!r})
+resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
+try:
+    for k in range(100000):
+        run.row(row(k))
+except RecordError as error:
+    print(k, error)
+"""
+
+
+def test_a_full_disk_keeps_every_row_written_before(tmp_path):
+    path = tmp_path / "run.nc"
+    code = DISK_FULL.format(tests=str(Path(__file__).parent), path=str(path), size=200_000)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    count = int(done.stdout.split()[0])
+    assert count > 100
+    assert f"the {count} rows written before are kept" in done.stdout
+    found = open_run(path)
+    assert found.sizes["iteration"] == count
+    assert np.array_equal(found["iteration"], 10 * np.arange(count))
+
+
+def test_space_is_asked_of_the_system_too(tmp_path, monkeypatch):
+    run = writer(tmp_path / "run.nc")
+    run.row(row(0))
+    monkeypatch.setattr(record, "_fallocate", lambda *_: record.errno.ENOSPC)
+    with pytest.raises(RecordError, match="No space left.*1 rows"):
+        run.row(row(1))
+    assert open_run(tmp_path / "run.nc").sizes["iteration"] == 1
+
+
+def test_files_that_are_no_runs(tmp_path):
+    with pytest.raises(RecordError, match="does not exist"):
+        open_run(tmp_path / "none.nc")
+    (tmp_path / "text.nc").write_text("hello")
+    with pytest.raises(RecordError, match="no run of mgdcircuits"):
+        open_run(tmp_path / "text.nc")
+    import xarray as xr
+
+    xr.Dataset({"a": 1}).to_netcdf(tmp_path / "other.nc")
+    with pytest.raises(RecordError, match="was not written by mgdcircuits"):
+        open_run(tmp_path / "other.nc")
+
+
+def test_a_truncated_file_is_called_damaged(tmp_path):
+    path = tmp_path / "run.nc"
+    run = writer(path)
+    for k in range(50):
+        run.row(row(k))
+    run.close("finished")
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(RecordError, match="damaged"):
+        open_run(path)
+
+
+def test_every_declared_variable_is_documented():
+    text = (ROOT / "docs" / "dataset.md").read_text()
+    for declared in DECLARED.values():
+        lines = [k for k in text.splitlines() if k.startswith(f"| `{declared.name}` | {', '.join(declared.dims)} |")]
+        assert any(declared.long_name in line for line in lines), f"docs/dataset.md does not describe {declared.name}"
+
+
+# record:
+
+
+@pytest.fixture(scope="module")
+def session():
+    made = Session(mgd.load(XOR), batch=2, members=2, target="numpy", seed=4)
+    made.set_data("xor")
+    made.step(3)
+    return made
+
+
+def reading(session, *entries):
+    recorder = Recorder(session, as_specs(entries))
+    return recorder, recorder.read_row()
+
+
+def test_what_every_run_has_needs_no_variable(session):
+    recorder, values = reading(session, "C", "accuracy", "reward", "writes")
+    assert recorder.declarations == [] and values == {}
+
+
+def test_gradient_words_ask_for_the_gradient(session):
+    assert reading(session, "cosine")[0].wants_gradient
+
+
+def test_variables_of_members_samples_and_units(session):
+    recorder, values = reading(session, "hidden_layer.x", {"variable": "hidden_layer.w", "units": "1:3"})
+    dims = {d.name: d.dims for d in recorder.declarations}
+    assert dims["x_hidden_layer"] == ("iteration", "member", "x_hidden_layer_sample", "x_hidden_layer_unit")
+    assert np.array_equal(values["x_hidden_layer"], session.view("hidden_layer.x"))
+    assert np.array_equal(values["w_hidden_layer"], session.view("hidden_layer.w").reshape(2, -1)[:, 1:3])
+    assert list(recorder.constants["w_hidden_layer_unit"]) == [1, 2]
+
+
+def test_passes_of_the_cost(session):
+    _, values = reading(session, {"variable": "C", "passes": ["clean", "plus"]})
+    assert values["C_plus"].shape == (2, 2)
+    assert np.array_equal(values["C_plus"], session.view("mgd.C.plus").reshape(2, 2))
+    assert not np.array_equal(values["C_plus"], values["C_clean"])
+
+
+def test_a_clock_of_its_own(session):
+    recorder, values = reading(session, {"variable": "output.b", "every": "3*iteration"})
+    assert values == {}
+    assert list(recorder.due()) == ["b_output_iteration"]  # iteration 3
+    assert recorder.next_due(3) == 6
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("hidden_layer.q", "keeps no values of hidden_layer.q"),
+        ({"variable": "hidden_layer.x", "passes": "minus"}, "in the pass minus"),
+        ({"variable": "output.b", "every": "0.5*iteration"}, "between iterations only"),
+        ({"variable": "output.b", "units": "7:9"}, "choose none of its 1"),
+        ({"variable": "output.b", "units": "a"}, "choose none"),
+        ("spikes_output", "gives no spikes"),
+        ("energy", "later version"),
+        ({"wariable": "C"}, "expected a name"),
+    ],
+)
+def test_entries_that_cannot_be_recorded_are_refused(entry, message, session, monkeypatch):
+    if hasattr(Session, "spikes"):
+        monkeypatch.delattr(Session, "spikes")
+    with pytest.raises(RecordError, match=message):
+        reading(session, entry)
+
+
+def test_a_refusal_names_the_line(session):
+    from mgdcircuits.netlist.spec import Position
+
+    with pytest.raises(RecordError, match=r"^xor.yaml:65: record: .*--record none"):
+        Recorder(session, [RecordSpec("energy", at=Position("xor.yaml", 65))])
+
+
+def test_spikes_are_ragged(tmp_path, monkeypatch):
+    def spikes(self, population):
+        n = self.iteration % 7
+        return np.arange(n) * 1e-3 + self.iteration, np.arange(n), np.zeros(n, int)
+
+    monkeypatch.setattr(Session, "spikes", spikes, raising=False)
+    run = mgd.train(
+        mgd.load(XOR), iterations=4, evaluate_every=1, target="numpy", record=["spikes_output"], progress=False
+    )
+    assert list(run["spike_count_output"].values) == [0, 1, 2, 3, 4]
+    assert run.sizes["spike_output"] == 10
+    assert list(run["spike_unit_output"].values[-4:]) == [0, 1, 2, 3]
