@@ -13,9 +13,11 @@ from pathlib import Path
 
 import click
 import xarray as xr
+from ruamel.yaml import YAML
 
 import mgdcircuits as mgd
 from mgdcircuits import cli
+from mgdcircuits.errors import RunError
 
 # The defaults of `make run`.
 NETLISTS = Path(__file__).resolve().parent.parent / "netlists"
@@ -34,16 +36,21 @@ OPTIMIZERS = {"vanilla": "vanilla", "momentum": "momentum(gamma=0.9)", "adam": "
 
 
 def with_optimizer(netlist: Path, optimizer: str, folder: Path) -> Path:
-    """A netlist that includes another and changes nothing but the update of its rules."""
-    systems = mgd.load(netlist).spec.learning
-    lines = [f"include: {netlist.resolve()}", "learning:"]
-    for system in systems:
-        lines += [
-            f"  {system.name}:",
-            f"    update: {{use: {OPTIMIZERS[optimizer]!r}, request: none, every: tau_theta}}",
-        ]
+    """A copy of a netlist in which the rules request their updates through another optimizer."""
+    yaml = YAML()
+    document = yaml.load(netlist)
+    rules = [rule for rule in document.get("learning", {}).values() if isinstance(rule, dict) and "update" in rule]
+    if not rules:
+        raise RunError(f"{netlist} has no learning system of its own whose update --optimizer could replace")
+    for rule in rules:
+        every = rule["update"].get("every", "tau_theta")
+        rule["update"] = {"use": OPTIMIZERS[optimizer], "every": every}
+    included = document.get("include", [])
+    if included:
+        names = [included] if isinstance(included, str) else included
+        document["include"] = [str((netlist.parent / name).resolve()) for name in names]
     path = folder / f"{netlist.stem}_{optimizer}.yaml"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    yaml.dump(document, path)
     return path
 
 
@@ -72,7 +79,7 @@ def main(
     out: Path,
     **options: object,
 ) -> None:
-    """Train Fashion-MNIST in situ; print accuracy, iterations, evaluations, hardware time, writes, and where it all is."""
+    """Train Fashion-MNIST in situ, and say what came of it, what it took, and where it is."""
     settings: dict[str, object] = {**({} if netlist else SETTINGS), **overrides}
     if tau_theta is not None:
         settings["tau_theta"] = f"{tau_theta}*iteration"
@@ -81,9 +88,7 @@ def main(
         if optimizer is not None:
             path = with_optimizer(path, optimizer, Path(folder))
         circuit = mgd.load(path, **settings)
-    print(
-        f"{circuit.name}: {circuit.n_parameters:,} parameters, {circuit.n_nodes:,} nodes; {rule}, {iterations:,} iterations"
-    )
+    print(f"{circuit.name}: {circuit.n_parameters:,} parameters, {circuit.n_nodes:,} nodes; {iterations:,} iterations")
     run = mgd.train(circuit, iterations=iterations, out=out, overwrite=True, **options)
     figure = out.with_suffix(".png")
     mgd.plot(run, figure)

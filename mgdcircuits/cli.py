@@ -97,7 +97,7 @@ def check(files: tuple[Path, ...], overrides: dict[str, str]) -> None:
             f"{_count(circuit.n_macs, 'synapse')}; {rules}"
         )
     if failed:
-        sys.exit(2)
+        click.get_current_context().exit(2)
 
 
 def _count(n: int, noun: str) -> str:
@@ -163,7 +163,7 @@ def draw(file: Path, overrides: dict[str, str], out: Path | None) -> None:
 @click.option("--record", multiple=True, metavar="NAME", help="Record this instead of the netlist's record:; or none.")
 @click.option("--gradient", is_flag=True, help="Compare the estimate with the exact gradient at every row.")
 @click.option("--quiet", is_flag=True, help="No progress.")
-@click.option("--resume", is_flag=True, help="Not yet: go on from a checkpoint.")
+@click.option("--resume", is_flag=True, help="Not yet: go on with a run that was stopped.")
 def train(
     file: Path,
     overrides: dict[str, str],
@@ -179,7 +179,7 @@ def train(
     from mgdcircuits.progress import summary
 
     if resume:
-        raise RunError("--resume comes with a later version: checkpoints cannot be written yet; start the run anew")
+        raise RunError("--resume comes with a later version; start the run anew")
     circuit = _load(file, overrides)
     path = out or Path(f"{circuit.name}.nc")
     from mgdcircuits.training import train as train_circuit
@@ -188,10 +188,9 @@ def train(
     run = train_circuit(circuit, out=path, overwrite=force, record=chosen, progress=not quiet, **options)
     last = run.isel(iteration=-1)
     values = {str(name): last[name].values for name in run.data_vars if last[name].ndim <= 1}
-    click.echo(
-        f"{circuit.name}: {int(last['iteration']):,} iterations, {summary(values)}, "
-        f"{float(last['hardware_seconds']):.4g} s on the hardware; written to {path}"
-    )
+    time = f"{float(last['hardware_seconds']):.4g} s on the hardware"
+    parts = [f"{int(last['iteration']):,} iterations", summary(values), time]
+    click.echo(f"{circuit.name}: {', '.join(p for p in parts if p)}; written to {path}")
 
 
 @cli.command()

@@ -238,8 +238,9 @@ def _coupling_label(circuit: Circuit, c: Coupling) -> tuple[list[tuple[str, str]
     marks = [v.name for v in c.spec.variables if f"{c.name}.{v.name}" in driven]
     if marks:
         lines.append(("perturb", f"{', '.join(marks)} perturbed"))
-    if c.spec.delay or (c.spec.on_pre and c.spec.on_pre.delay):
-        lines.append(("soft", f"delay {c.spec.delay or c.spec.on_pre.delay}"))
+    delay = c.spec.delay or (c.spec.on_pre.delay if c.spec.on_pre else None)
+    if delay:
+        lines.append(("soft", f"delay {delay}"))
     return lines, any(_is_trained(circuit, f"{c.name}.{v.name}") for v in plastic)
 
 
@@ -381,9 +382,9 @@ def _draw_couplings(canvas: Canvas, circuit: Circuit, boxes: dict[str, Box]) -> 
                 canvas.label(x, y, lines)
         elif post.column == pre.column:
             side = 30 if post.y > pre.y else -30
-            start, end = (pre.y + pre.height, post.y - 5) if post.y > pre.y else (pre.y, post.y + post.height + 5)
-            canvas.path(f"M {pre.centre + side},{start} L {pre.centre + side},{end}", learns)
-            canvas.label(pre.centre + 3 * side, (start + end) / 2, lines)
+            low, high = (pre.y + pre.height, post.y - 5) if post.y > pre.y else (pre.y, post.y + post.height + 5)
+            canvas.path(f"M {pre.centre + side},{low} L {pre.centre + side},{high}", learns)
+            canvas.label(pre.centre + 3 * side, (low + high) / 2, lines)
         elif post.column > pre.column:
             level = above[pre.band] = above.get(pre.band, 0) + 1
             row = [b for b in boxes.values() if b.band == pre.band]

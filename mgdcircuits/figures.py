@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mgdcircuits.errors import RecordError
 from mgdcircuits.record import ROW, open_run
@@ -70,12 +71,13 @@ def _panels(run: xr.Dataset) -> list[Callable[[Axes, xr.Dataset], None]]:
     panels += [
         _bound(raster, name.removeprefix("spike_time_")) for name in map(str, run) if name.startswith("spike_time_")
     ]
-    panels += [_bound(traces, name) for name in recorded(run)]
+    panels += [_bound(traces, name) for name in recorded(run) if not (name == "R" and _is_reward(run))]
     return panels or [writes]
 
 
 def _is_reward(run: xr.Dataset) -> bool:
-    return "cost" in run and "cost_test" not in run and bool((run["cost"] <= 0).any()) and "R" in run
+    """A circuit of trials: there is nothing to test on, and the cost is minus the reward."""
+    return "cost_test" not in run and "reward" in run
 
 
 def recorded(run: xr.Dataset) -> list[str]:
@@ -83,7 +85,7 @@ def recorded(run: xr.Dataset) -> list[str]:
     return [
         str(n)
         for n, v in run.data_vars.items()
-        if v.attrs.get("intent") == "recorded" and not str(n).startswith("spike_")
+        if v.attrs.get("intent") == "recorded" and not str(n).startswith("spike_") and not str(n).endswith("_count")
     ]
 
 
@@ -149,24 +151,31 @@ def norm_ratio(axes: Axes, run: xr.Dataset) -> None:
 
 
 def raster(axes: Axes, run: xr.Dataset, population: str) -> None:
-    """Spikes of a population: time and unit; of the first member and sample."""
+    """Spikes of a population: time and unit; of the last recorded trial, first replica."""
     time, unit = run[f"spike_time_{population}"].values, run[f"spike_unit_{population}"].values
     chosen = np.ones(len(time), bool)
-    for axis in ("sample", "member"):
-        if f"spike_{axis}_{population}" in run:
-            chosen &= run[f"spike_{axis}_{population}"].values == 0
+    counts = run.get(f"spike_count_{population}")
+    if counts is not None and (counts > 0).any():
+        chosen[: len(time) - int(counts[np.flatnonzero(counts.values)[-1]])] = False
+    if f"spike_replica_{population}" in run:
+        chosen &= run[f"spike_replica_{population}"].values == 0
     axes.plot(time[chosen], unit[chosen], "|", color="k", markersize=3)
     axes.set_xlabel("simulated time (s)")
     axes.set_ylabel("unit")
-    axes.set_title(f"spikes of {population}", fontsize=9)
+    axes.set_title(f"spikes of {population}" + ("" if chosen.any() else ": none"), fontsize=9)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def traces(axes: Axes, run: xr.Dataset, name: str) -> None:
     """A recorded variable over iterations: the first units, of the first member and the mean sample."""
     values = run[name]
     rows = str(values.dims[0])
-    if "member" in values.dims:
-        values = values.isel(member=0)
+    for axis in ("member", f"{name}_replica"):
+        values = values.isel({axis: 0}) if axis in values.dims else values
+    within = rows == f"{name}_time"
+    counts = run[f"{name}_count"].values if within and f"{name}_count" in run else np.zeros(0)
+    if counts.any():  # of a trace within trials, the last trial
+        values = values.isel({rows: slice(len(values) - int(counts[np.flatnonzero(counts)[-1]]), None)})
     if f"{name}_sample" in values.dims:
         values = values.mean(f"{name}_sample")
     flat = values.values.reshape(len(values), -1)
@@ -176,7 +185,10 @@ def traces(axes: Axes, run: xr.Dataset, name: str) -> None:
     units = values.attrs.get("units", "1")
     axes.set_ylabel(f"{name}" + (f" ({units})" if units not in ("1", "") else ""))
     axes.set_title(f"{name}{more}", fontsize=9)
-    axes.set_xlabel("iteration")
+    if within:
+        axes.set_xlabel("simulated time (s)")
+    else:
+        _iterations(axes, run)
 
 
 def writes(axes: Axes, run: xr.Dataset) -> None:
@@ -207,6 +219,7 @@ def _line(axes: Axes, values: xr.DataArray, color: str, label: str, width: float
 def _iterations(axes: Axes, run: xr.Dataset) -> None:
     axes.set_xlabel("iteration")
     axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _title(run: xr.Dataset) -> str:

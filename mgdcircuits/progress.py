@@ -75,7 +75,7 @@ class Progress:
             passed = time.monotonic() - self._started
             left = passed * (self._total - iteration) / iteration if iteration else float("nan")
             ends = f", {_duration(left)} left" if iteration and iteration < self._total else ""
-            self.say(f"{iteration}/{self._total} iterations, {text}{ends}")
+            self.say(", ".join(p for p in (f"{iteration}/{self._total} iterations", text) if p) + ends)
 
     def say(self, text: str) -> None:
         """A sentence of its own."""
@@ -86,9 +86,10 @@ class Progress:
 
 
 def summary(values: Mapping[str, Any]) -> str:
-    """The numbers of a row that a person follows: cost, accuracy; the mean over members."""
+    """The numbers of a row that a person follows: cost or reward, accuracy; the mean over members."""
     parts = []
-    for label, names, form in (("cost", ("cost", "cost_test"), "{:.4g}"), ("accuracy", ("accuracy_test",), "{:.1%}")):
+    first = ("reward", ("reward",), "{:.4g}") if "R" in values else ("cost", ("cost", "cost_test"), "{:.4g}")
+    for label, names, form in (first, ("accuracy", ("accuracy_test",), "{:.1%}")):
         found = next((np.mean(values[n]) for n in names if n in values and np.all(np.isfinite(values[n]))), None)
         if found is not None:
             parts.append(f"{label} {form.format(found)}")

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from functools import cache
 from importlib import metadata
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -303,7 +304,7 @@ class RunWriter:
 
         What a row may allocate, besides itself, is a new chunk and an index node for every variable.
         """
-        chunks = sum(np.prod(v.chunking(), dtype=np.int64) * 8 for v in self._growing)
+        chunks = sum(8 * prod(map(int, v.chunking())) for v in self._growing)
         margin = int(needed + chunks + 8192 * (len(self._growing) + 1))
         problem = _reserve(self.path, margin)
         if problem:

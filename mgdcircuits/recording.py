@@ -56,37 +56,82 @@ class Reading:
 
 @dataclass(frozen=True)
 class Spikes:
-    """Spikes of a population: a ragged array, with the number of spikes of each row."""
+    """Spikes of a population in the trial of a row: a ragged array, with the number of spikes of each row."""
 
     population: str
+    several: bool  # members or entries of a batch
 
     @property
     def dimension(self) -> str:
         """The dimension that counts spikes."""
         return f"spike_{self.population}"
 
-    def declarations(self, members: int) -> list[Declaration]:
-        """Counts per row, and time, unit (and member) per spike."""
+    @property
+    def count(self) -> str:
+        """Name of the variable that counts values per row."""
+        return f"spike_count_{self.population}"
+
+    def declarations(self) -> list[Declaration]:
+        """Count per row; time, unit (and replica) of each spike."""
         name = self.population
-
-        def declare(what: str, dimension: str, text: str, units: str = "1", dtype: str = "i4") -> Declaration:
-            return Declaration(f"spike_{what}_{name}", (dimension,), text, units, Intent.RECORDED, dtype, False)
-
         found = [
-            declare("count", ROW, f"spikes of {name} since the previous row", dtype="i8"),
-            declare("time", self.dimension, f"simulated time of a spike of {name}", "s", "f8"),
-            declare("unit", self.dimension, f"unit of {name} that fired"),
-            declare("sample", self.dimension, "sample of the batch in which it fired"),
+            _recorded(self.count, ROW, f"spikes of {name} in the trial of this row", "1", "i8"),
+            _recorded(f"spike_time_{name}", self.dimension, f"simulated time of a spike of {name}", "s", "f8"),
+            _recorded(f"spike_unit_{name}", self.dimension, f"unit of {name} that fired", "1", "i4"),
         ]
-        if members > 1:
-            found.append(declare("member", self.dimension, "member in which it fired"))
+        if self.several:
+            text = "replica in which it fired: member*batch + entry"
+            found.append(_recorded(f"spike_replica_{name}", self.dimension, text, "1", "i4"))
         return found
 
     def read(self, session: Session) -> dict[str, np.ndarray]:
-        """Spikes since the last reading, see `Session.spikes`."""
-        columns = session.spikes(self.population)  # time, unit, sample, member
-        names = ("time", "unit", "sample", "member")[: 4 if session.members > 1 else 3]
-        return {f"spike_{n}_{self.population}": np.asarray(c) for n, c in zip(names, columns, strict=False)}
+        """Spikes of the trial just run."""
+        names = ("time", "unit", "replica")[: 3 if self.several else 2]
+        columns = session.spikes(self.population)
+        return {f"spike_{n}_{self.population}": np.asarray(c) for n, c in zip(names, columns, strict=True)}
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A variable in the course of the trial of a row."""
+
+    variable: str
+    unit: str
+    units: tuple[int, ...]
+    replicas: int
+
+    @property
+    def name(self) -> str:
+        """Name in the dataset."""
+        return dataset_name(self.variable)
+
+    @property
+    def dimension(self) -> str:
+        """The dimension of its times."""
+        return f"{self.name}_time"
+
+    @property
+    def count(self) -> str:
+        """Name of the variable that counts values per row."""
+        return f"{self.name}_count"
+
+    def declarations(self) -> list[Declaration]:
+        """Count per row; times and values."""
+        dims = (self.dimension, f"{self.name}_unit", *([f"{self.name}_replica"] if self.replicas > 1 else []))
+        values = Declaration(
+            self.name, dims, f"{self.variable}, within trials", self.unit, Intent.RECORDED, "f4", False
+        )
+        return [
+            _recorded(self.count, ROW, f"values of {self.variable} in the trial of this row", "1", "i8"),
+            Declaration(self.dimension, (self.dimension,), "simulated time", "s", Intent.COORDINATE, "f8", False),
+            values,
+        ]
+
+    def read(self, session: Session) -> dict[str, np.ndarray]:
+        """Times and values of the trial just run."""
+        times, values = session.trace(self.variable)
+        shape = (len(times), len(self.units), *([self.replicas] if self.replicas > 1 else []))
+        return {self.name: np.asarray(values).reshape(shape), self.dimension: times}
 
 
 class Recorder:
@@ -110,7 +155,7 @@ class Recorder:
         self._arrays: dict[str, Array] = {a.name: a for a in session.program.arrays}
         self.wants_gradient = any(e.variable in GRADIENT for e in entries)
         self.clocked: dict[str, tuple[int, list[Reading]]] = {}  # dimension -> iterations between readings, readings
-        self.spikes: list[Spikes] = []
+        self.events: list[Spikes | Trace] = []
         self.sizes: dict[str, int] = {}
         self.constants: dict[str, np.ndarray] = {}
         self.declarations: list[Declaration] = []
@@ -127,17 +172,40 @@ class Recorder:
 
     def _add_spikes(self, entry: RecordSpec) -> None:
         population = entry.variable.removeprefix("spikes_")
-        if population not in self._session.circuit.populations:
-            raise RecordError(f"{_at(entry)}record: {entry.variable}: no population is called {population}; {MEND}")
-        if not hasattr(self._session, "spikes"):
+        circuit = self._session.circuit
+        if population not in circuit.populations or not circuit.populations[population].spec.threshold:
+            raise RecordError(f"{_at(entry)}record: {entry.variable}: no population {population} gives spikes; {MEND}")
+        if entry.every or entry.units or entry.passes:
             raise RecordError(
-                f"{_at(entry)}record: this session gives no spikes, so {entry.variable} cannot be recorded; {MEND}"
+                f"{_at(entry)}record: {entry.variable}: spikes of all units are recorded in the trial of each row; "
+                "expected no every, units or passes"
             )
-        spikes = Spikes(population)
-        self.spikes.append(spikes)
-        self.declarations += spikes.declarations(self._session.members)
+        self._add_events(Spikes(population, self._session.members * self._session.batch > 1))
+
+    def _add_events(self, events: Spikes | Trace) -> None:
+        self.events.append(events)
+        self.declarations += events.declarations()
+
+    def _add_trace(self, entry: RecordSpec) -> None:
+        """A variable within trials: read at time steps, not between iterations."""
+        session, word = self._session, entry.variable
+        if word not in session.circuit.variables or entry.passes:
+            raise RecordError(f"{_at(entry)}record: {word} cannot be read within a trial; {MEND}")
+        _, variable, array = session.circuit.variables[word]
+        units = _units(entry, array.n) if entry.units is not None else tuple(range(array.n))
+        session.watch(word, every=self._seconds(entry), units=list(units))
+        trace = Trace(word, variable.unit, units, session.members * session.batch)
+        name = f"{trace.name}_unit"
+        self.declarations.append(_coordinate(name, f"unit of {word}"))
+        self.constants[name] = np.array(units)
+        self.sizes |= {name: len(units), f"{trace.name}_replica": trace.replicas}
+        self._add_events(trace)
 
     def _add(self, entry: RecordSpec) -> None:
+        session = self._session
+        if session.circuit.is_spiking and entry.every and self._seconds(entry) < session.clocks.iteration:
+            self._add_trace(entry)
+            return
         period = self._period(entry)
         for name, array in self._sources(entry).items():
             if name in DECLARED:
@@ -215,18 +283,7 @@ class Recorder:
         """Iterations between two readings; None: with every row."""
         if entry.every is None:
             return None
-        from mgdcircuits.netlist import expressions
-        from mgdcircuits.netlist.units import Quantity
-
-        session = self._session
-        spec, second = session.circuit.spec, (0, 0, 1, 0, 0, 0, 0)
-        values = {
-            n: Quantity(v, spec.parameter_dimensions.get(n, (0,) * 7))
-            for n, v in spec.parameters.items()
-            if not isinstance(v, str)
-        }
-        values |= {n: Quantity(v, second) for n, v in session.clocks.seconds.items()}
-        seconds = expressions.evaluate(entry.every, values).value
+        session, seconds = self._session, self._seconds(entry)
         ratio = seconds / session.clocks.iteration
         count = round(ratio)
         if count < 1 or abs(ratio - count) > 1e-6 * count:
@@ -235,6 +292,19 @@ class Recorder:
                 f"between iterations only, which last {session.clocks.iteration:g} s; expected a whole multiple of that"
             )
         return count
+
+    def _seconds(self, entry: RecordSpec) -> float:
+        from mgdcircuits.netlist import expressions
+        from mgdcircuits.netlist.units import Quantity
+
+        spec, second = self._session.circuit.spec, (0, 0, 1, 0, 0, 0, 0)
+        values = {
+            n: Quantity(v, spec.parameter_dimensions.get(n, (0,) * 7))
+            for n, v in spec.parameters.items()
+            if not isinstance(v, str)
+        }
+        values |= {n: Quantity(v, second) for n, v in self._session.clocks.seconds.items()}
+        return float(expressions.evaluate(str(entry.every), values).value)
 
     def read_row(self) -> dict[str, Any]:
         """Values that go with every row."""
@@ -289,6 +359,10 @@ def as_specs(entries: Iterable[Any]) -> list[RecordSpec]:
                 f"record entry {entry!r}; expected a name or a mapping with variable, every, passes, units"
             )
     return found
+
+
+def _recorded(name: str, dimension: str, text: str, units: str, dtype: str) -> Declaration:
+    return Declaration(name, (dimension,), text, units, Intent.RECORDED, dtype, per_member=False)
 
 
 def _coordinate(name: str, text: str) -> Declaration:

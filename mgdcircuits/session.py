@@ -16,6 +16,7 @@ from mgdcircuits.circuit.circuit import Circuit
 from mgdcircuits.circuit.program import Array, Read, Sample, steps
 from mgdcircuits.codegen.initial import initial_values
 from mgdcircuits.codegen.numpy_target import NumpyTarget
+from mgdcircuits.codegen.presenting import present
 from mgdcircuits.codegen.target import Data, Target
 from mgdcircuits.datasets import Dataset, as_dataset
 from mgdcircuits.errors import RunError
@@ -156,7 +157,6 @@ class Session(SpikingSession):
         self._check_fit(x.shape[2:], y.reshape(-1, *y.shape[2:]))
         self._present(x, y)
         self.pinned = True
-        self.target.data = None
         self.target.set_data(None)
 
     def _spread(self, x, y):
@@ -169,20 +169,20 @@ class Session(SpikingSession):
             x = x.reshape(*shape, full)
         else:
             raise RunError(f"x has the shape {x.shape}; expected ({self.batch}, *{self.circuit.input_shape})")
-        if y is None:
-            n = self._sample_kernel.target[0].n if self._sample_kernel.target else 1
-            is_label = self._sample_kernel.target is None or self._sample_kernel.target[3]
-            y = np.zeros(shape if is_label else (*shape, n))
-        y = np.asarray(y, dtype=np.float64)
-        if y.shape[:1] == (self.batch,) and y.size % self.batch == 0 and y.shape[:2] != shape:
-            y = np.broadcast_to(y[None], (self.members, *y.shape))
-        if y.shape[:2] != shape:
-            raise RunError(f"y has the shape {y.shape}; expected ({self.batch},) or ({self.batch}, *output)")
+        target = self._sample_kernel.target
+        each = () if target is None or target[3] else (target[0].n,)
+        y = np.zeros((self.batch, *each)) if y is None else np.asarray(y, dtype=np.float64)
+        n = self.batch * int(np.prod(each))
+        if y.size == n:
+            y = np.broadcast_to(y.reshape(1, self.batch, *each), (*shape, *each))
+        elif y.size == self.members * n:
+            y = y.reshape(*shape, *each)
+        else:
+            raise RunError(f"y has the shape {y.shape}; expected {(self.batch, *each)}")
         return x, y
 
     def _present(self, x: np.ndarray, y: np.ndarray) -> None:
-        # the same few lines of numpy serve both targets: presenting by hand is rare
-        NumpyTarget.present(_Presenter(self.target), self._sample_kernel, x, y)
+        present(self.target, self._sample_kernel, x, y)
 
     # Reading
 
@@ -420,36 +420,6 @@ class Session(SpikingSession):
             if name not in self.target.parameters:
                 raise RunError(f"{name!r} is not a number that the running circuit reads")
             self.target.parameters[name] = float(value)
-
-
-class _Presenter:
-    """Lets `NumpyTarget.present` write into the arrays of any target."""
-
-    def __init__(self, target: Target) -> None:
-        self._target = target
-        self.members, self.batch, self.dtype = target.members, target.batch, target.dtype
-        self.parameters = target.parameters
-        self.iteration = target.iteration
-
-    @property
-    def _arrays(self):
-        return _Views(self._target)
-
-    _input_values = NumpyTarget._input_values
-
-    def _word(self, word: str) -> float:
-        return {"n_p": self.iteration, "tick": 0}[word]
-
-
-class _Views:
-    def __init__(self, target: Target) -> None:
-        self._target = target
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self._target.array(name)
-
-    def __contains__(self, name: str) -> bool:
-        return any(a.name == name for a in self._target.program.arrays)
 
 
 def _reshape_view(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

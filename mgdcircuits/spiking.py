@@ -59,7 +59,7 @@ class SpikingSession:
                 if not isinstance(v, str)
             }
             duration = expressions.evaluate(duration, values).value
-        self.target.run("iteration", multiple(float(duration), self.clocks.dt, "the duration", "dt"))
+        self.target.run("iteration", multiple(float(duration), self._dt, "the duration", "dt"))
 
     def watch(self, *names: str, every: float | None = None, units=slice(None)) -> None:
         """Record variables from now on, at the beginning of time steps (as Brian2's `StateMonitor` does).
@@ -73,7 +73,7 @@ class SpikingSession:
         units
             Which elements: a slice or a list of indices.
         """
-        step = 1 if every is None else multiple(every, self.clocks.dt, "every", "dt")
+        step = 1 if every is None else multiple(every, self._dt, "every", "dt")
         chosen = units if isinstance(units, slice) else np.asarray(units)
         for name in names:
             if name not in self.circuit.variables:
@@ -98,17 +98,17 @@ class SpikingSession:
         n = np.array([len(found[0]) for _, found in made], dtype=int)
         ticks = np.repeat(np.array([tick for tick, _ in made], dtype=np.int64), n)
         columns = [np.concatenate([f[k] for _, f in made]) if made else np.zeros(0, int) for k in range(3)]
-        times = ticks * self.clocks.dt
+        times = ticks * self._dt
         if self.members * self.batch == 1:
             return times, columns[0]
         return times, columns[0], columns[1] * self.batch + columns[2]
 
     def trace(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """A watched variable: times (n,) in seconds, and values (n, units), with a replica axis last if there are several."""
+        """A watched variable: times (n,) in seconds and values (n, units[, replicas])."""
         found = recorder(self._numpy).traces.get(name)
         if found is None:
             raise RunError(f"{name!r} is not watched; call watch({name!r}) before running")
-        times = np.array(found.ticks) * self.clocks.dt
+        times = np.array(found.ticks) * self._dt
         values = np.array(found.values)
         if values.ndim < 4:
             return times, values
@@ -119,6 +119,12 @@ class SpikingSession:
     def forget(self) -> None:
         """Drop the spikes and traces recorded so far."""
         recorder(self._numpy).forget()
+
+    @property
+    def _dt(self) -> float:
+        if self.clocks.dt is None:
+            raise RunError(f"{self.circuit.name} has no time steps")
+        return self.clocks.dt
 
     @property
     def _numpy(self) -> NumpyTarget:

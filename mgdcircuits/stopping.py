@@ -86,9 +86,9 @@ class Condition:
                 return join.reduce(np.broadcast_arrays(*(self._evaluate(values, part) for part in parts)))
             case ast.Compare(left, ops, rights) if all(type(op) in _BINARY for op in ops):
                 result: Any = True
-                for op, right in zip(ops, rights, strict=True):
+                for comparison, right in zip(ops, rights, strict=True):
                     result = np.logical_and(
-                        result, _BINARY[type(op)](self._evaluate(values, left), self._evaluate(values, right))
+                        result, _BINARY[type(comparison)](self._evaluate(values, left), self._evaluate(values, right))
                     )
                     left = right
                 return result

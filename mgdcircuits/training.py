@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mgdcircuits import datasets, record
+from mgdcircuits.comparison import compare, squeeze
 from mgdcircuits.errors import RecordError, RunError
 from mgdcircuits.progress import Progress
 from mgdcircuits.record import DECLARED, GROUP, MEMBER, ROW, Declaration, RunWriter
@@ -34,7 +35,8 @@ ROWS = 100
 COST_SAMPLES = 50
 """Iterations between two rows whose training cost is averaged; all of them where there are fewer."""
 TRAIN_SAMPLES = 2000
-"""Training samples that `accuracy_train` looks at."""
+"""Training samples that `accuracy_train` looks at, at most; and no more than this many batches of them:"""
+TRAIN_BATCHES = 100
 SLICE_SECONDS = 0.05
 """What one call of `Session.step` is to last: Ctrl-C acts between calls."""
 
@@ -237,7 +239,9 @@ class _Run:
         self._train_part = None
         if dataset is not None and session.has_accuracy:
             n = len(dataset.x_train)
-            self._train_part = np.linspace(0, n - 1, min(n, TRAIN_SAMPLES)).astype(np.int64)
+            self._train_part = np.linspace(0, n - 1, min(n, TRAIN_SAMPLES, TRAIN_BATCHES * session.batch)).astype(
+                np.int64
+            )
 
     # What is written
 
@@ -296,13 +300,13 @@ class _Run:
         }
         if self._cost_arrays:
             nothing = np.full(session.members, np.nan)
-            mean = _squeeze(np.mean(self._costs, axis=0) if self._costs else nothing)
+            mean = squeeze(np.mean(self._costs, axis=0) if self._costs else nothing)
             values |= {"cost": mean, "reward": -mean}
             self._costs.clear()
         values |= self._writes()
         values |= self._angles
         if self.dataset is not None and session.circuit.spec.cost is not None:
-            values |= self._evaluations()
+            values |= self._evaluations(self.dataset)
         values["wall_seconds"] = time.perf_counter() - self._started
         return values
 
@@ -314,14 +318,14 @@ class _Run:
             if f"{name}:writes" in written:
                 counts = np.asarray(session.writes(name)).reshape(session.members, -1)
                 mean[:, k], most[:, k] = counts.mean(1), counts.max(1)
-        return {"writes_mean": _squeeze(mean), "writes_max": _squeeze(most)}
+        return {"writes_mean": squeeze(mean), "writes_max": squeeze(most)}
 
-    def _evaluations(self) -> dict[str, Any]:
-        data = self.dataset
+    def _evaluations(self, data: datasets.Dataset) -> dict[str, Any]:
         test = self.session.evaluate(data.x_test, data.y_test, data.scale)
         values = {"cost_test": test.cost.mean(-1)}
-        if self._train_part is not None:
+        if test.accuracy is not None and self._train_part is not None:
             part = self.session.evaluate(data.x_train[self._train_part], data.y_train[self._train_part], data.scale)
+            assert part.accuracy is not None
             values |= {"accuracy_test": test.accuracy.mean(-1), "accuracy_train": part.accuracy.mean(-1)}
         return values
 
@@ -343,10 +347,10 @@ class _Run:
     def _write(self, writer: RunWriter, shown: Progress) -> dict[str, Any]:
         row = self.row()
         with _undisturbed():
-            for spikes in self.recorder.spikes:
-                columns = spikes.read(self.session)
-                row[f"spike_count_{spikes.population}"] = len(next(iter(columns.values())))
-                writer.extend(columns, spikes.dimension)
+            for events in self.recorder.events:
+                columns = events.read(self.session)
+                row[events.count] = len(columns[next(iter(columns))])
+                writer.extend(columns, events.dimension)
             if self.session.iteration == 0:
                 self._write_due(writer)
             writer.row(row)
@@ -367,7 +371,7 @@ class _Run:
             target = min(stop, cost, due or stop)
             if self.gradient and target == stop:
                 self._slices(stop - 1, shown)
-                self._compare()
+                self._angles = compare(self.session, self.groups)
             self._slices(target, shown)
             if session.iteration in (cost, stop):
                 self._note_cost()
@@ -408,75 +412,6 @@ class _Run:
         raise RunError(
             f"{session.circuit.name}: at iteration {session.iteration} the cost is not finite any more{which}{advice}"
         )
-
-    # Against the exact gradient
-
-    def _compare(self) -> None:
-        """The estimate as it will be after the next iteration, before an update clears it, against the gradient.
-
-        That iteration is run with its update put off, looked at, taken back, and run again by whoever called: draws are
-        functions of the iteration, so that looking changes nothing.
-        """
-        session = self.session
-        target, now = session.target, session.iteration
-        kept = {a.name: target.array(a.name).copy() for a in session.program.arrays}
-        numbers = dict(target.parameters)
-        self._angles = {}
-        for system in session.circuit.spec.learning:
-            key = f"period_{system.name}"
-            postponed = _without_update(now, int(numbers.get(key, 1)))
-            if postponed is None:  # in the first windows the word n_G cannot be kept and the update put off
-                self._angles = _angles({}, {}, self.groups, session.members)
-                break
-            target.parameters[key] = float(postponed)
-        else:
-            session.step(1)
-            estimate = session.gradient_estimate()
-            self._angles = _angles(estimate, session.exact_gradient(wrt=list(estimate)), self.groups, session.members)
-        target.parameters.update(numbers)
-        for name, values in kept.items():
-            target.array(name)[...] = values
-        target.iteration = now
-
-
-def _without_update(now: int, period: int) -> int | None:
-    """A period by which no update is due after iteration `now`, and as many iterations have been accumulated."""
-    if (now + 1) % period:
-        return period
-    windows = now // period
-    if windows == 1:
-        return None
-    return period * (windows or 2)
-
-
-def _angles(
-    estimate: Mapping[str, np.ndarray], exact: Mapping[str, np.ndarray], groups: Sequence[str], members: int
-) -> dict[str, np.ndarray]:
-    """Cosine and norm ratio, whole and per group; not a number where one of the two is zero."""
-    sums = np.full((3, len(groups), members), np.nan)
-    for k, name in enumerate(groups):
-        if name in estimate:
-            g, e = (np.asarray(a, np.float64).reshape(members, -1) for a in (estimate[name], exact[name]))
-            sums[:, k] = (g * e).sum(1), (g * g).sum(1), (e * e).sum(1)
-
-    def compare(dot: np.ndarray, gg: np.ndarray, ee: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        with np.errstate(all="ignore"):
-            zero = (gg == 0) | (ee == 0)
-            return np.where(zero, np.nan, dot / np.sqrt(gg * ee)), np.where(zero, np.nan, np.sqrt(gg / ee))
-
-    cosine, ratio = compare(*np.nansum(sums, axis=1))
-    group_cosine, group_ratio = compare(*sums)
-    return {
-        "cosine": _squeeze(cosine),
-        "norm_ratio": _squeeze(ratio),
-        "group_cosine": _squeeze(group_cosine.T),
-        "group_norm_ratio": _squeeze(group_ratio.T),
-    }
-
-
-def _squeeze(values: np.ndarray) -> np.ndarray:
-    """Without the leading member axis where there is one member."""
-    return values[0] if len(values) == 1 else values
 
 
 def _training_cost(session: Session) -> tuple[list[str], float]:

@@ -15,16 +15,17 @@ from mgdcircuits.errors import RecordError
 from mgdcircuits.netlist.spec import RecordSpec
 from mgdcircuits.record import DECLARED, RunWriter, open_run, run_attributes
 from mgdcircuits.recording import Recorder, as_specs
-from mgdcircuits.session import Session
 
 ROOT = Path(__file__).parent.parent
 XOR = ROOT / "netlists" / "xor.yaml"
+LIF = ROOT / "netlists" / "lif_reward.yaml"
 NAMES = ("iteration", "evaluations", "hardware_seconds", "parameter", "parameter_size", "cost", "writes_mean")
 
 
 def attributes(**further):
     spec = SimpleNamespace(
-        name="toy", file="/somewhere/toy.yaml", text="circuit: toy\n" * 9000, parameters={"eta": 0.1}, overrides={"d": 4}, clocks={}
+        name="toy", file="/somewhere/toy.yaml", text="circuit: toy\n" * 5200,
+        parameters={"eta": 0.1}, overrides={"d": 4}, clocks={},
     )  # fmt: skip
     return run_attributes(spec, **further)
 
@@ -62,7 +63,7 @@ def test_what_is_written_is_read_back(tmp_path):
     assert found["hardware_seconds"].attrs["units"] == "s"
     assert found["cost"].attrs["long_name"]
     assert found.attrs["state"] == "finished"
-    assert found.attrs["netlist"] == "circuit: toy\n" * 9000, "text longer than 64 KiB"
+    assert found.attrs["netlist"] == "circuit: toy\n" * 5200, "text longer than 64 KiB"
     assert json.loads(found.attrs["parameters"]) == {"eta": 0.1}
     assert json.loads(found.attrs["machine"])["cores"] >= 1
     assert found.attrs["seed"] == 3
@@ -125,7 +126,7 @@ except RecordError as error:
 
 def test_a_full_disk_keeps_every_row_written_before(tmp_path):
     path = tmp_path / "run.nc"
-    code = DISK_FULL.format(tests=str(Path(__file__).parent), path=str(path), size=200_000)
+    code = DISK_FULL.format(tests=str(Path(__file__).parent), path=str(path), size=300_000)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     count = int(done.stdout.split()[0])
@@ -181,7 +182,7 @@ def test_every_declared_variable_is_documented():
 
 @pytest.fixture(scope="module")
 def session():
-    made = Session(mgd.load(XOR), batch=2, members=2, target="numpy", seed=4)
+    made = mgd.Session(mgd.load(XOR), batch=2, members=2, target="numpy", seed=4)
     made.set_data("xor")
     made.step(3)
     return made
@@ -232,14 +233,12 @@ def test_a_clock_of_its_own(session):
         ({"variable": "output.b", "every": "0.5*iteration"}, "between iterations only"),
         ({"variable": "output.b", "units": "7:9"}, "choose none of its 1"),
         ({"variable": "output.b", "units": "a"}, "choose none"),
-        ("spikes_output", "gives no spikes"),
+        ("spikes_output", "no population output gives spikes"),
         ("energy", "later version"),
         ({"wariable": "C"}, "expected a name"),
     ],
 )
-def test_entries_that_cannot_be_recorded_are_refused(entry, message, session, monkeypatch):
-    if hasattr(Session, "spikes"):
-        monkeypatch.delattr(Session, "spikes")
+def test_entries_that_cannot_be_recorded_are_refused(entry, message, session):
     with pytest.raises(RecordError, match=message):
         reading(session, entry)
 
@@ -251,15 +250,26 @@ def test_a_refusal_names_the_line(session):
         Recorder(session, [RecordSpec("energy", at=Position("xor.yaml", 65))])
 
 
-def test_spikes_are_ragged(tmp_path, monkeypatch):
-    def spikes(self, population):
-        n = self.iteration % 7
-        return np.arange(n) * 1e-3 + self.iteration, np.arange(n), np.zeros(n, int)
+def test_spikes_are_ragged_and_rewards_recorded():
+    run = mgd.train(mgd.load(LIF), iterations=3, evaluate_every=1, target="numpy", seed=2, progress=False)
+    counts = run["spike_count_lif"].values
+    assert counts[0] == 0 and counts[1:].min() > 0 and counts.sum() == run.sizes["spike_lif"]
+    last = run["spike_time_lif"].values[-counts[-1] :]
+    assert last.min() >= 0.2 and last.max() < 0.3, "the third trial of 100 ms"
+    assert set(run["spike_unit_lif"].values) <= set(range(4))
+    counted = run["n_on"].values + run["n_off"].values
+    assert np.array_equal(counted, counts)
+    assert np.array_equal(run["reward"].values[1:], run["R"].values[1:])
+    assert "cost_test" not in run and "accuracy_test" not in run
 
-    monkeypatch.setattr(Session, "spikes", spikes, raising=False)
+
+def test_traces_within_trials():
+    entry = {"variable": "lif.v", "every": "5*ms", "units": "1:3"}
     run = mgd.train(
-        mgd.load(XOR), iterations=4, evaluate_every=1, target="numpy", record=["spikes_output"], progress=False
+        mgd.load(LIF), iterations=2, evaluate_every=1, members=2, target="numpy", progress=False, record=[entry]
     )
-    assert list(run["spike_count_output"].values) == [0, 1, 2, 3, 4]
-    assert run.sizes["spike_output"] == 10
-    assert list(run["spike_unit_output"].values[-4:]) == [0, 1, 2, 3]
+    assert run["v_lif"].dims == ("v_lif_time", "v_lif_unit", "v_lif_replica")
+    assert list(run["v_lif_count"].values) == [0, 20, 20]
+    assert np.allclose(run["v_lif_time"], np.arange(40) * 5e-3)
+    assert list(run["v_lif_unit"].values) == [1, 2]
+    assert np.all(run["v_lif"] < -0.05) and run["v_lif"].attrs["units"] == "volt"

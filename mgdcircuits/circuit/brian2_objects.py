@@ -1,8 +1,8 @@
-"""A circuit as plain Brian2 objects, for a Brian2 `Network`: NeuronGroups and Synapses, without the flags of the netlist.
+"""A circuit as plain Brian2 objects, for a Brian2 `Network`: NeuronGroups and Synapses, without the netlist's flags.
 
-The order within a time step is that of the numpy target, by the `order` of the objects: summed variables along the graph
-of the circuit, then states of synapses, then states of populations. What the netlist adds to Brian2 (perturbation, reward,
-learning, trials) stays behind: perturbations are parameters at zero, inputs are parameters to be set.
+The order within a time step is that of the numpy target, by the `order` of the objects: summed variables along the
+graph of the circuit, then states of synapses, then states of populations. What the netlist adds to Brian2
+(perturbation, reward, learning, trials) stays behind: perturbations are parameters at zero, inputs parameters to set.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import numpy as np
 from mgdcircuits.circuit import forward, integrate
 from mgdcircuits.circuit.circuit import Circuit, Coupling, Population
 from mgdcircuits.circuit.clocks import resolve
-from mgdcircuits.circuit.events import Events, Side
+from mgdcircuits.circuit.event_kernels import Side
+from mgdcircuits.circuit.events import Events
 from mgdcircuits.circuit.operands import identifier
 from mgdcircuits.errors import BuildError
 from mgdcircuits.netlist.spec import Axis, Reduce, Role, Variable, VariableKind
@@ -71,7 +72,7 @@ def build(circuit: Circuit, seed: int = 0, values: Mapping[str, np.ndarray] | No
     order = {step.kernel.name: SUMMED + k for k, step in enumerate(steps)}
     drivers = _drivers(circuit)
     populations = {p.name: _group(circuit, p, drivers, clock, setter) for p in circuit.populations.values()}
-    events = Events(circuit, {**constants, "dt": clocks.dt}, clocks.ticks) if circuit.is_spiking else None
+    events = Events(circuit, {**constants, "dt": clocks.dt or 0.0}, clocks.ticks) if circuit.is_spiking else None
     couplings = {
         c.name: _synapses(circuit, c, populations, drivers, clock, setter, order, events)
         for c in circuit.couplings.values()
@@ -83,7 +84,9 @@ def build(circuit: Circuit, seed: int = 0, values: Mapping[str, np.ndarray] | No
 class _Values:
     """Initial values of variables as flat arrays of one replica."""
 
-    def __init__(self, circuit: Circuit, seed: int, constants: Mapping[str, float], given: dict[str, np.ndarray]) -> None:
+    def __init__(
+        self, circuit: Circuit, seed: int, constants: Mapping[str, float], given: dict[str, np.ndarray]
+    ) -> None:
         unknown = set(given) - set(circuit.variables)
         if unknown:
             raise BuildError(f"{circuit.name}: no variable is called {', '.join(sorted(unknown))}")
@@ -150,7 +153,14 @@ def _group(circuit: Circuit, population: Population, drivers, clock: Clock, valu
 
 
 def _synapses(
-    circuit: Circuit, coupling: Coupling, populations, drivers, clock: Clock, values: _Values, order, events: Events | None
+    circuit: Circuit,
+    coupling: Coupling,
+    populations: Mapping[str, NeuronGroup],
+    drivers: Mapping[tuple[str, str], list[str]],
+    clock: Clock,
+    values: _Values,
+    order: Mapping[str, int],
+    events: Events | None,
 ) -> Synapses:
     from brian2 import Synapses, second
 
@@ -160,7 +170,7 @@ def _synapses(
     lines = [_summed(coupling, v, drivers) if v.role is Role.SUMMED else v for v in spec.variables]
     fixed, varying = {}, {}
     for side, event in ((Side.PRE, spec.on_pre), (Side.POST, spec.on_post)):
-        if event is not None:
+        if event is not None and events is not None:
             ticks = events.delays[coupling.name, side]
             if len(ticks) == 1:
                 fixed[side.value] = ticks[0] * clock.dt_ * second
@@ -183,8 +193,8 @@ def _synapses(
     synapses.connect(i=pre, j=post)
     for summed, updater in zip(coupling.summed, synapses.summed_updaters.values(), strict=True):
         updater.order = order[f"{coupling.name}.{summed.name}"]
-    for side, delays in varying.items():
-        getattr(synapses, side).delay_ = delays
+    for pathway, delays in varying.items():
+        getattr(synapses, pathway).delay_ = delays
     for variable in spec.variables:
         if variable.kind is VariableKind.SUBEXPRESSION or variable.role is Role.SUMMED:
             continue

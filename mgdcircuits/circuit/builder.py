@@ -30,8 +30,8 @@ from mgdcircuits.circuit.program import (
     steps,
 )
 from mgdcircuits.errors import BuildError
-from mgdcircuits.netlist.spec import Role
 from mgdcircuits.netlist.snippets import parse_call
+from mgdcircuits.netlist.spec import Role
 
 X = Array("x", (1,), sharing=replica_scalar("x").sharing)
 
@@ -75,14 +75,17 @@ class Builder:
             self.arrays |= system.arrays
         iteration.append(Count("n_p"))
         evaluate, cost = self.evaluate()
-        back, per_sample = [], []
+        back, per_sample, constants = [], [], dict(self.constants)
         if cost is not None and not self.updates and gradient.is_possible(self.circuit):
-            back = gradient.steps(self.circuit, self.forward, cost, self.constants, per_sample=False)
-            per_sample = gradient.steps(self.circuit, self.forward, cost, self.constants, per_sample=True)
+            try:
+                back = gradient.steps(self.circuit, self.forward, cost, self.constants, per_sample=False)
+                per_sample = gradient.steps(self.circuit, self.forward, cost, self.constants, per_sample=True)
+            except BuildError as refusal:  # learning needs no gradient: whoever asks for it is told why there is none
+                back, per_sample, constants["gradient_refusal"] = [], [], str(refusal)
         phases = (tuple(iteration), tuple(evaluate), tuple(back), tuple(per_sample))
         for phase in phases:
             self._register(phase)
-        return Program(tuple(self.arrays.values()), parameters, *phases, constants=dict(self.constants))
+        return Program(tuple(self.arrays.values()), parameters, *phases, constants=constants)
 
     def _register(self, nodes: Iterable[Node]) -> None:
         """Add the arrays that only steps mention."""

@@ -162,13 +162,18 @@ class _Reverse:
         """The adjoint of a coupling, into a parameter or back to the pre- or post-synaptic side."""
         operands: dict[str, Operand] = {**kernel.operands, "above": Read(adjoint(written), Index.POST)}
         into, target = Into.PARAMETER, self.plastic.get(operand.array.name)
+        folded = None
         if target is None:
             into = {Index.PRE: Into.PRE, Index.POST: Into.POST}.get(operand.index)
             if into is None:
                 raise BuildError(f"{label}: the gradient cannot go through {operand.array.name}, shared within a channel")
             target = adjoint(operand.array)
         elif operand.index is not Index.SYNAPSE:
-            raise BuildError(f"{label}: the gradient by {operand.array.name}, read through a synapse, is not available")
+            # a parameter of a population, read by its synapses: collected unit by unit, then folded into its channels
+            pre = operand.index in (Index.PRE, Index.PRE_CHANNEL)
+            into, folded = (Into.PRE if pre else Into.POST), target
+            n = kernel.topology.n_pre if pre else kernel.topology.n_post
+            target = Array(f"{label}/units", (n,), Sharing.REPLICA)
         winner = None
         if kernel.reduce is Reduce.MAX:
             if into is not Into.PRE:
@@ -182,9 +187,24 @@ class _Reverse:
             topology=kernel.topology,
             into=into,
             winner=winner,
-            add=True,
+            add=folded is None,
         )
         self.nodes.append(Step(made))
+        if folded is not None:
+            units = {"of_unit": Read(target, Index.ELEMENT)}
+            self.nodes.append(
+                Step(
+                    Fold(
+                        target.name,
+                        (Statement("target", "of_unit"),),
+                        units,
+                        {"target": folded},
+                        n=target.n,
+                        positions=target.n // folded.n,
+                        add=True,
+                    )
+                )
+            )
 
 
 def steps(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mgdcircuits.circuit.program import Index, Literal, Operand, Parameter, Random, Scope, Word
@@ -49,7 +49,7 @@ class Resolver:
 
     parameters: Mapping[str, float | str]
     constants: Mapping[str, float]
-    lookups: list[Lookup]
+    lookups: Sequence[Lookup]
     place: str
     scope: Scope = Scope.PERIOD
     index: Index = Index.ELEMENT

@@ -273,7 +273,12 @@ class Count:
     counter: str
 
 
-Node = Step | Copy | Clear | Every | Ticks | Between | Count
+@dataclass(frozen=True)
+class Look:
+    """A point at which a run may be watched; it changes nothing."""
+
+
+Node = Step | Copy | Clear | Every | Ticks | Between | Count | Look
 
 
 @dataclass(frozen=True)

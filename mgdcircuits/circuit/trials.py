@@ -1,8 +1,8 @@
 """From a spiking circuit, or a circuit with trials, to its program.
 
 Without a trial an iteration is one tick of time. With one, an iteration is a trial: its phases one after another, what
-they set at their beginning and measure at their end; a phase written ``after`` is a pause before an event, so it sets and
-measures at its end. Learning happens in the phase that `update: at` names.
+they set at their beginning and measure at their end; a phase written ``after`` is a pause before an event, so it sets
+and measures at its end. Learning happens in the phase that `update: at` names.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from mgdcircuits.circuit import forward
 from mgdcircuits.circuit.builder import Builder, X
 from mgdcircuits.circuit.circuit import Population, replica_scalar
 from mgdcircuits.circuit.clocks import multiple, runs_freely
-from mgdcircuits.circuit.cost import LABEL, REDUCTIONS, TARGET, cost_steps, task_arrays
-from mgdcircuits.circuit.events import Events, Forget, Observe
+from mgdcircuits.circuit.cost import LABEL, TARGET, cost_steps, task_arrays
+from mgdcircuits.circuit.event_kernels import Forget, Observe
+from mgdcircuits.circuit.events import Events
 from mgdcircuits.circuit.learning import System
-from mgdcircuits.circuit.operands import Resolver, identifier
+from mgdcircuits.circuit.measures import Slices, count_word, sample_numbers
+from mgdcircuits.circuit.operands import Lookup, Resolver
 from mgdcircuits.circuit.program import (
     Array,
     Between,
@@ -28,11 +30,13 @@ from mgdcircuits.circuit.program import (
     Every,
     Index,
     Node,
+    Operand,
     Position,
     Precision,
     Program,
     Read,
     Reduction,
+    Sample,
     Scope,
     Statement,
     Step,
@@ -68,7 +72,8 @@ class TrialBuilder(Builder):
 
     def __post_init__(self) -> None:
         self.constants = {k: v for k, v in self.clocks.seconds.items() if k != "iteration"}
-        self.constants["dt"] = self.clocks.dt
+        assert self.clocks.dt is not None, "a circuit with spikes has a time step"
+        self.dt = self.constants["dt"] = self.clocks.dt
         self.forward, extra = forward.evaluation_steps(self.circuit, self.constants)
         self.events = Events(self.circuit, self.constants, self.clocks.ticks)
         self.updates = self.events.states()
@@ -98,7 +103,8 @@ class TrialBuilder(Builder):
             evaluate: list[Node] = list(self.forward)
         elif spec.trial is None:
             raise BuildError(
-                f"{spec.file}: a spiking circuit learns in trials; write `trial:` with its phases and `update: {{at: ...}}`"
+                f"{spec.file}: a spiking circuit learns in trials; write `trial:` with its phases and "
+                "`update: {request: ..., at: PHASE}`"
             )
         else:
             systems = [TrialSystem(self.circuit, s, self.constants, measures=self.measures) for s in spec.learning]
@@ -134,7 +140,7 @@ class TrialBuilder(Builder):
 
     def trial(self, systems: list[TrialSystem]) -> list[Node]:
         """Reset, phases, learning; without systems nothing is perturbed and nothing learned."""
-        before, inside, after = self._resets(), [], []
+        before, inside, after = self._resets(), list[Node](), list[Node]()
         active: set[str] = set()
         factor = 0.0
         for system in systems:
@@ -149,9 +155,9 @@ class TrialBuilder(Builder):
         tick = 0
         for phase in self.phases:
             length = self._ticks(phase)
-            clear = [Clear(self.events.count(p).name) for p in counted]
+            clear: list[Node] = [Clear(self.events.count(p).name) for p in counted]
             first, last = tick, tick + length
-            event = [*self._measures(phase), *self._learning(phase, systems)]
+            event: list[Node] = [*self._measures(phase), *self._learning(phase, systems)]
             if phase.after:
                 event = [*self._set(phase), *event]
                 start = clear
@@ -172,11 +178,12 @@ class TrialBuilder(Builder):
 
     def _ticks(self, phase: Phase) -> int:
         seconds = self._evaluate(phase.duration)
-        return multiple(seconds, self.clocks.dt, f"the phase {phase.name}", "dt") if seconds > 0 else 0
+        return multiple(seconds, self.dt, f"the phase {phase.name}", "dt") if seconds > 0 else 0
 
     def _hold(self, system: TrialSystem) -> int:
+        assert system.spec.perturb is not None
         every = self._evaluate(system.spec.perturb.every)
-        return multiple(every, self.clocks.dt, f"the perturbation of {system.spec.name}", "dt")
+        return multiple(every, self.dt, f"the perturbation of {system.spec.name}", "dt")
 
     def _evaluate(self, text: str) -> float:
         spec = self.circuit.spec
@@ -191,7 +198,8 @@ class TrialBuilder(Builder):
     def _resets(self) -> list[Node]:
         """Back to the initial values; random ones are drawn anew for each trial."""
         found: list[Node] = []
-        for name in self.circuit.spec.trial.reset:
+        trial = self.circuit.spec.trial
+        for name in trial.reset if trial else ():
             owner, variable, array = self.circuit.variables[name]
             constants = {**self.constants, "N": array.n}
             if hasattr(owner, "topology"):
@@ -214,9 +222,11 @@ class TrialBuilder(Builder):
         sample = self._sample_array()
         if sample is None:
             return [step]
+        kernel = step.kernel
+        assert isinstance(kernel, Sample)
         resolver = Resolver({}, {}, [{"x": Read(X, Index.ELEMENT)}.get], "task/x")
-        inputs = (*step.kernel.inputs, (sample, resolver.expression("x"), resolver.operands))
-        found: list[Node] = [Step(replace(step.kernel, inputs=inputs))]
+        inputs = (*kernel.inputs, (sample, resolver.expression("x"), resolver.operands))
+        found: list[Node] = [Step(replace(kernel, inputs=inputs))]
         self.arrays[sample.name] = sample
         for number in sorted(self.numbers):
             made = cost_steps(
@@ -239,8 +249,9 @@ class TrialBuilder(Builder):
         """Words of a trial: the sample `x` and its numbers, the label, what was measured before."""
         if name.startswith("x__") and name[3:].isdigit():
             return Read(replica_scalar(name), Index.ZERO)
-        if name == "x":
-            return Read(self._sample_array(), Index.ELEMENT)
+        sample = self._sample_array() if name == "x" else None
+        if sample is not None:
+            return Read(sample, Index.ELEMENT)
         if name == LABEL and LABEL in self.arrays:
             return Read(self.arrays[LABEL], Index.ZERO)
         if name == TARGET and TARGET in self.arrays:
@@ -248,7 +259,7 @@ class TrialBuilder(Builder):
         if name in self.measures:
             return Read(replica_scalar(name), Index.ZERO)
         for population in self.circuit.populations.values():
-            if name == _count_word(population):
+            if name == count_word(population):
                 return Read(self.events.count(population), Index.ELEMENT)
         return None
 
@@ -257,12 +268,12 @@ class TrialBuilder(Builder):
     def _set(self, phase: Phase) -> list[Node]:
         found: list[Node] = []
         for name, text in phase.set.items():
-            owner, variable, array = self.circuit.variables[name]
+            _, variable, array = self.circuit.variables[name]
             words = {"i": Position()}
             place = f"{phase.name}/{name}"
-            lookups = [words.get, self._word]
+            lookups: list[Lookup] = [words.get, self._word]
             resolver = Resolver(
-                self.circuit.spec.parameters, {**self.constants, "N": owner.n}, lookups, place, Scope.PERIOD
+                self.circuit.spec.parameters, {**self.constants, "N": array.n}, lookups, place, Scope.PERIOD
             )
             statement = Statement("_value", resolver.expression(self._reduced(text)))
             kernel = Elements(
@@ -275,7 +286,7 @@ class TrialBuilder(Builder):
         """Populations whose spikes some phase counts."""
         texts = [self._reduced(m.expression) for p in self.phases for m in p.measure]
         read = {name for text in texts for name in expressions.names(text)}
-        return [p for p in self.circuit.populations.values() if _count_word(p) in read]
+        return [p for p in self.circuit.populations.values() if count_word(p) in read]
 
     def _measures(self, phase: Phase) -> list[Node]:
         found: list[Node] = []
@@ -293,11 +304,11 @@ class TrialBuilder(Builder):
         """`count(pop[:20])` and `mean(v_pop[0:1])` in the words that `cost_steps` knows."""
         sizes = {}
         for population in self.circuit.populations.values():
-            sizes[population.name] = (_count_word(population), population.n)
+            sizes[population.name] = (count_word(population), population.n)
             for variable in population.spec.variables:
                 word = f"{variable.name}_{population.name}"
                 sizes[word] = (word, population.n)
-        tree = _Slices(sizes).visit(ast.parse(text.strip(), mode="eval"))
+        tree = Slices(sizes).visit(ast.parse(text.strip(), mode="eval"))
         return ast.unparse(ast.fix_missing_locations(tree))
 
     # Learning
@@ -329,7 +340,8 @@ class TrialBuilder(Builder):
         if system.spec.baseline_per is None:
             return []
         if system.spec.baseline_per != STIMULUS:
-            raise BuildError(f"{system.spec.at}: a baseline is kept `per: {STIMULUS}`, not per {system.spec.baseline_per}")
+            per = system.spec.baseline_per
+            raise BuildError(f"{system.spec.at}: a baseline is kept `per: {STIMULUS}`, not `per: {per}`")
         self.arrays[STIMULUS] = replica_scalar(STIMULUS)
         found = []
         for a in system.spec.baseline:
@@ -341,7 +353,7 @@ class TrialBuilder(Builder):
     def _recall(self, system: TrialSystem, block: int) -> list[Node]:
         found: list[Node] = []
         for scalar, table in self._baselines(system, block):
-            operands = {
+            operands: dict[str, Operand] = {
                 "table": Read(table, Index.ELEMENT),
                 "stimulus": Read(self.arrays[STIMULUS], Index.ZERO),
                 "i": Position(),
@@ -355,7 +367,7 @@ class TrialBuilder(Builder):
     def _keep_baselines(self, system: TrialSystem, block: int) -> list[Node]:
         found: list[Node] = []
         for scalar, table in self._baselines(system, block):
-            operands = {
+            operands: dict[str, Operand] = {
                 "table": Read(table, Index.ELEMENT),
                 "value": Read(scalar, Index.ZERO),
                 "stimulus": Read(self.arrays[STIMULUS], Index.ZERO),
@@ -384,67 +396,3 @@ class TrialBuilder(Builder):
         if spec.task is not None and spec.task.accuracy:
             found += self._measure(spec.task.accuracy, "accuracy")
         return found
-
-
-def _count_word(population: Population) -> str:
-    return f"_spikes_of_{identifier(population.name)}"
-
-
-def sample_numbers(text: str) -> set[int]:
-    """The numbers k of `x__k`, which a netlist writes `x[k]`, in an expression."""
-    return {int(n[3:]) for n in expressions.names(text) if n.startswith("x__") and n[3:].isdigit()}
-
-
-class _Slices(ast.NodeTransformer):
-    """Rewrites reductions over slices of units as masks; `sizes` maps a word to (its word inside, its number of units)."""
-
-    def __init__(self, sizes: dict[str, tuple[str, int]]) -> None:
-        self.sizes = sizes
-
-    def visit_Call(self, node: ast.Call) -> ast.AST:  # noqa: N802, ast's naming
-        is_reduction = isinstance(node.func, ast.Name) and node.func.id in REDUCTIONS and len(node.args) == 1
-        if not is_reduction:
-            return self.generic_visit(node)
-        operation = node.func.id
-        slices = [n for n in ast.walk(node.args[0]) if isinstance(n, ast.Subscript) and isinstance(n.slice, ast.Slice)]
-        ranges = {self._range(n) for n in slices}
-        inner = self.generic_visit(_Plain(self.sizes, operation == "count").visit(node.args[0]))
-        text = ast.unparse(ast.fix_missing_locations(inner))
-        operation = "sum" if operation == "count" else operation
-        if not ranges:
-            return ast.parse(f"{operation}({text})", mode="eval").body
-        if len(ranges) > 1:
-            raise BuildError(f"{ast.unparse(node)}: all slices within one reduction must be the same")
-        first, last = ranges.pop()
-        inside = f"int(i >= {first})*int(i < {last})"
-        made = {
-            "sum": f"sum(({text})*{inside})",
-            "mean": f"sum(({text})*{inside})/{max(1, last - first)}",
-            "max": f"max(where({inside} > 0, {text}, -inf))",
-            "logsumexp": f"logsumexp(where({inside} > 0, {text}, -inf))",
-            "argmax": f"(argmax(where({inside} > 0, {text}, -inf)) - {first})",
-        }[operation]
-        return ast.parse(made, mode="eval").body
-
-    def _range(self, node: ast.Subscript) -> tuple[int, int]:
-        name = ast.unparse(node.value)
-        if name not in self.sizes or node.slice.step is not None:
-            raise BuildError(f"{ast.unparse(node)}: a slice is `population[first:last]` or `VARIABLE_POPULATION[first:last]`")
-        bounds = [None if b is None else int(ast.literal_eval(b)) for b in (node.slice.lower, node.slice.upper)]
-        first, last, _ = slice(*bounds).indices(self.sizes[name][1])
-        return first, last
-
-
-class _Plain(ast.NodeTransformer):
-    """Takes slices off, and puts the count of spikes in the place of a population."""
-
-    def __init__(self, sizes: dict[str, tuple[str, int]], counting: bool) -> None:
-        self.sizes, self.counting = sizes, counting
-
-    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:  # noqa: N802, ast's naming
-        return self.visit(node.value) if isinstance(node.slice, ast.Slice) else node
-
-    def visit_Name(self, node: ast.Name) -> ast.AST:  # noqa: N802, ast's naming
-        if self.counting and node.id in self.sizes:
-            return ast.Name(self.sizes[node.id][0])
-        return node

@@ -9,7 +9,7 @@ import numpy as np
 from mgdcircuits.circuit.circuit import Circuit
 from mgdcircuits.circuit.operands import Resolver
 from mgdcircuits.circuit.program import Literal, Parameter, Position, Random, Scope
-from mgdcircuits.codegen.numpy_target import draw, evaluate
+from mgdcircuits.codegen.evaluating import draw, evaluate
 from mgdcircuits.randomness import site_key
 
 

@@ -1,8 +1,9 @@
 """Spikes on the numpy target: loops over synapses, deliveries of spikes, and what is recorded of a run.
 
-A delivery is a triple (synapse, member, lane); all deliveries of a tick are evaluated side by side, and ``+=`` into a pre-
-or post-synaptic variable uses ``np.add.at``, so that events which hit one target add up. Where a statement reads what
-another delivery of the same tick may have written, deliveries to one target are made one after another, as Brian2 does.
+A delivery is a triple (synapse, member, lane); all deliveries of a tick are evaluated side by side, and ``+=`` into a
+pre- or post-synaptic variable uses ``np.add.at``, so that events which hit one target add up. Where a statement reads
+what another delivery of the same tick may have written, deliveries to one target are made one after another, as in
+Brian2.
 """
 
 from __future__ import annotations
@@ -13,11 +14,20 @@ from functools import lru_cache
 
 import numpy as np
 
-from mgdcircuits.circuit.events import Connections, Emit, Forget, Observe, Pathway, Remember, Side
+from mgdcircuits.circuit.event_kernels import (
+    Connections,
+    Emit,
+    Forget,
+    Observe,
+    Pathway,
+    Remember,
+    Side,
+)
 from mgdcircuits.circuit.program import (
     Index,
     Kernel,
     Literal,
+    Look,
     Parameter,
     Position,
     Random,
@@ -26,7 +36,8 @@ from mgdcircuits.circuit.program import (
     Word,
 )
 from mgdcircuits.circuit.topology import Sparse
-from mgdcircuits.codegen.numpy_target import NumpyTarget, draw_at, evaluate
+from mgdcircuits.codegen.evaluating import draw_at, evaluate
+from mgdcircuits.codegen.numpy_target import NumpyTarget
 from mgdcircuits.errors import RunError
 from mgdcircuits.netlist.expressions import names as names_of
 
@@ -69,7 +80,7 @@ def now(target: NumpyTarget) -> int:
     return target.iteration * target.clocks.ticks + target.tick
 
 
-def visit(target: NumpyTarget, node: Emit | Observe | Forget) -> None:
+def visit(target: NumpyTarget, node: Look) -> None:
     """A node that only looks."""
     if target._count_offset:  # an evaluation on request leaves no record
         return
@@ -110,6 +121,7 @@ def connections(target: NumpyTarget, step: Step, kernel: Connections) -> None:
     """Run the statements at every synapse; only an edge list needs gathering, the others broadcast."""
     topology = kernel.topology
     n = topology.n_synapses
+    shape: tuple[int, ...]
     if isinstance(topology, Sparse):
         shape, units = (n,), {Index.PRE: topology.pre, Index.POST: topology.post}
 
@@ -147,7 +159,7 @@ def connections(target: NumpyTarget, step: Step, kernel: Connections) -> None:
         values[statement.target] = evaluate(statement.expression, values)
     for name, array in kernel.writes.items():
         out = target._written(step, array)
-        value = np.broadcast_to(values[name], (*shape, target.members, target.batch))
+        value = np.broadcast_to(np.asarray(values[name]), (*shape, target.members, target.batch))
         value = value.reshape(n, target.members, target.batch)
         if out.shape[2] == 1 < target.batch:
             value = value.mean(2, keepdims=True)  # a parameter that the batch shares moves by the mean change
@@ -180,8 +192,8 @@ def _arrivals(target: NumpyTarget, kernel: Pathway) -> tuple[np.ndarray, np.ndar
     pre, post = _wiring(kernel)
     source = pre if kernel.side is Side.PRE else post
     if len(kernel.delays) != 1:
-        found = np.nonzero(history[(tick - kernel.delays) % kernel.rows, source] > 0.5)
-        return found
+        synapse, member, lane = np.nonzero(history[(tick - kernel.delays) % kernel.rows, source] > 0.5)
+        return synapse, member, lane
     unit, member, lane = np.nonzero(history[(tick - int(kernel.delays[0])) % kernel.rows] > 0.5)
     order, first, number = _outgoing(kernel)
     each = number[unit]
@@ -195,17 +207,23 @@ def _is_parallel(kernel: Pathway) -> bool:
     read: set[str] = set()
     for statement in kernel.statements:
         read |= names_of(statement.expression)
-        operand = kernel.operands.get(statement.target)
-        if statement.target in kernel.writes and isinstance(operand, Read) and operand.index is not Index.SYNAPSE:
+        if statement.target in kernel.writes and _place(kernel, statement.target).index is not Index.SYNAPSE:
             if statement.operator not in ADDITIONS or statement.target in read:
                 return False
     return True
 
 
+def _place(kernel: Pathway, name: str) -> Read:
+    """Which element of its array a target is."""
+    operand = kernel.operands[name]
+    assert isinstance(operand, Read), f"{kernel.name} writes {name}"
+    return operand
+
+
 def _turns(kernel: Pathway, synapse, member, lane) -> list[np.ndarray]:
     """Deliveries in turns: within one turn no two share a target."""
     pre, post = _wiring(kernel)
-    sides = {kernel.operands[name].index for name in kernel.writes if isinstance(kernel.operands[name], Read)}
+    sides = {_place(kernel, name).index for name in kernel.writes}
     if {Index.PRE, Index.POST} <= sides or sides & {Index.ZERO, Index.PRE_CHANNEL, Index.POST_CHANNEL}:
         return [np.array([k]) for k in range(len(synapse))]
     unit = (pre if Index.PRE in sides else post)[synapse]
@@ -245,20 +263,22 @@ def _deliver(target: NumpyTarget, step: Step, kernel: Pathway, synapse, member, 
         if array is None:
             values[statement.target] = value
             continue
-        operand = kernel.operands[statement.target]
+        operand = _place(kernel, statement.target)
         out = target._written(step, array)
         at = where(out, operand.index, operand.positions)
         value = np.broadcast_to(value, synapse.shape)
         if statement.target in kernel.guards:
-            free = values[kernel.guards[statement.target]] < 0.5
+            free = np.asarray(values[kernel.guards[statement.target]]) < 0.5
             at, value = tuple(a[free] for a in at), value[free]
         shared = out.shape[2] == 1 < target.batch
-        if statement.operator in ADDITIONS:
+        if shared and statement.operator in ("+=", "-="):  # a parameter that the batch shares moves by the mean change
+            value = value / target.batch
+        if statement.operator in ADDITIONS and (not shared or statement.operator in ("+=", "-=")):
             ADDITIONS[statement.operator].at(out, at, value)
         elif shared:
             raise RunError(
-                f"{kernel.name}: `{statement.target} =` writes a value that the {target.batch} entries of a batch share; "
-                "flag the variable (per sample), or use members instead of a batch"
+                f"{kernel.name}: `{statement.target} {statement.operator}` writes a value that {target.batch} entries "
+                "of a batch share; flag the variable (per sample), or use members instead of a batch"
             )
         else:
             out[at] = _combined(statement.operator, out[at], value)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
-from types import CodeType
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -24,6 +22,7 @@ from mgdcircuits.circuit.program import (
     Into,
     Kernel,
     Literal,
+    Look,
     MemberMean,
     Node,
     Parameter,
@@ -41,31 +40,26 @@ from mgdcircuits.circuit.program import (
 )
 from mgdcircuits.circuit.stimuli import MAX_STIMULI, STIMULUS
 from mgdcircuits.circuit.topology import Sparse, Topology
-from mgdcircuits.codegen.functions import NAMESPACE, NAMESPACE_DOUBLE
-from mgdcircuits.codegen.rendering import numpy_expression
+from mgdcircuits.codegen.evaluating import draw, draw_at, evaluate
+from mgdcircuits.codegen.presenting import present
 from mgdcircuits.codegen.target import EVALUATION_COUNT, Data, Target
-from mgdcircuits.errors import BuildError, RunError
+from mgdcircuits.errors import RunError
 from mgdcircuits.netlist.spec import Reduce, Sharing
 
 
-@lru_cache(maxsize=None)
-def _compiled(text: str) -> CodeType:
-    return compile(numpy_expression(text), text, "eval")
-
-
-def evaluate(text: str, values: Mapping[str, object]):
-    """The value of an expression in Brian2's syntax."""
-    double = any(getattr(v, "dtype", None) == np.float64 for v in values.values())
-    with np.errstate(all="ignore"):
-        return eval(_compiled(text), NAMESPACE_DOUBLE if double else NAMESPACE, values)  # noqa: S307, the text is a checked expression
+def total(value: np.ndarray, axes: int | tuple[int, ...]) -> np.ndarray:
+    """Sum over axes in front of (member, lane), in an order that does not depend on how many replicas there are."""
+    if value.shape[-1] * value.shape[-2] > 1:
+        return np.ascontiguousarray(value).sum(axis=axes, keepdims=True)
+    return np.repeat(value, 2, axis=-1).sum(axis=axes, keepdims=True)[..., :1]  # a single replica is summed in pairs
 
 
 REDUCTIONS = {
-    "sum": lambda v: v.sum(0, keepdims=True),
-    "mean": lambda v: v.mean(0, keepdims=True),
+    "sum": lambda v: total(v, 0),
+    "mean": lambda v: total(v, 0) / v.shape[0],
     "max": lambda v: v.max(0, keepdims=True),
     "argmax": lambda v: v.argmax(0, keepdims=True),
-    "logsumexp": lambda v: v.max(0, keepdims=True) + np.log(np.exp(v - v.max(0, keepdims=True)).sum(0, keepdims=True)),
+    "logsumexp": lambda v: v.max(0, keepdims=True) + np.log(total(np.exp(v - v.max(0, keepdims=True)), 0)),
 }
 
 
@@ -93,14 +87,15 @@ class NumpyTarget(Target):
     def array(self, name: str) -> np.ndarray:
         return self._arrays[name]
 
-    def set_data(self, data: Data) -> None:
+    def set_data(self, data: Data | None) -> None:
         self.data = data
 
     def run(self, phase: str, count: int = 1) -> None:
         self._count_offset = 0 if phase == "iteration" else EVALUATION_COUNT
-        for _ in range(count):
-            self.evaluation = 0
-            self._nodes(self.program.phases()[phase])
+        with np.errstate(all="ignore"):
+            for _ in range(count):
+                self.evaluation = 0
+                self._nodes(self.program.phases()[phase])
 
     # Control
 
@@ -127,7 +122,7 @@ class NumpyTarget(Target):
                     self.iteration += 1
                 case Count(counter="evaluation"):
                     self.evaluation += 1
-                case _:
+                case Look():
                     from mgdcircuits.codegen import numpy_events
 
                     numpy_events.visit(self, node)
@@ -253,7 +248,7 @@ class NumpyTarget(Target):
         result = evaluate(kernel.statements[0].expression, values)
         target = self._written(step, kernel.writes["target"])
         result = np.broadcast_to(result, (kernel.n, self.members, self.batch))
-        result = result.reshape(-1, kernel.positions, self.members, self.batch).sum(1)
+        result = total(result.reshape(-1, kernel.positions, self.members, self.batch), 1)[:, 0]
         if target.shape[2] == 1:
             result = result.mean(2, keepdims=True)
         if kernel.add:
@@ -298,7 +293,7 @@ class NumpyTarget(Target):
         elif maximum:
             out[index] = np.maximum(out[index], value.max(axis=axes, keepdims=True) if axes else value)
         else:
-            out[index] += value.sum(axis=axes, keepdims=True) if axes else value
+            out[index] += total(value, axes) if axes else value
 
     def _piece(self, step: Step, kernel: Couple, piece, expression: str):
         topology = kernel.topology
@@ -344,45 +339,13 @@ class NumpyTarget(Target):
             if len(self.data.x) > MAX_STIMULI:
                 raise RunError(f"a baseline per stimulus needs at most {MAX_STIMULI} samples; there are {len(self.data.x)}")
             self._arrays[STIMULUS][...] = chosen
-        self.present(kernel, self.data.x[chosen] * self.dtype.type(self.data.scale), self.data.y[chosen])
+        present(self, kernel, self.data.x[chosen] * self.dtype.type(self.data.scale), self.data.y[chosen])
 
     def sample_indices(self, sampling: str) -> np.ndarray:
         """Indices (member, batch) of the samples of the current iteration."""
         count = self.iteration // int(self.parameters["period_x"])
         keys = self._site_keys("sample")
         return sample_indices(sampling, keys, self.batch, count, len(self.data.x))
-
-    def present(self, kernel: Sample, x: np.ndarray, y: np.ndarray) -> None:
-        """Set inputs and target from x (member, batch, *shape) and y (member, batch[, outputs])."""
-        units = np.moveaxis(np.asarray(x).reshape(self.members, self.batch, -1), 2, 0).astype(self.dtype)
-        for array, expression, operands in kernel.inputs:
-            self._arrays[array.name][...] = evaluate(expression, self._input_values(operands, units, array.n))
-        labels = np.asarray(y)
-        targets = labels[None] if labels.ndim == 2 else np.moveaxis(labels.reshape(*labels.shape[:2], -1), 2, 0)
-        if kernel.labels.name in self._arrays and targets.shape[0] == 1:
-            self._arrays[kernel.labels.name][...] = targets
-        if kernel.target is not None:
-            array, expression, operands, _ = kernel.target
-            values = self._input_values(operands, targets, array.n)
-            self._arrays[array.name][...] = evaluate(expression, values)
-
-    def _input_values(self, operands, units, n: int) -> dict:
-        values: dict[str, object] = {}
-        for name, operand in operands.items():
-            match operand:
-                case Read():
-                    values[name] = units
-                case Literal(value):
-                    values[name] = value
-                case Parameter(parameter):
-                    values[name] = self.parameters[parameter]
-                case Word(word):
-                    values[name] = self._word(word)
-                case Position():
-                    values[name] = np.arange(n)[:, None, None]
-                case Random():
-                    values[name] = self._draw(operand, n, Sharing.REPLICA, values, lambda a, *_: a)
-        return values
 
 
 def _view_of(topology: Topology, into: Into) -> tuple[int, ...]:
@@ -403,25 +366,3 @@ def sample_indices(sampling: str, keys: np.ndarray, batch: int, count: int, n: i
     if sampling == "sequential":
         return np.broadcast_to(index, (len(keys), batch))
     return np.stack([randomness.permutation(int(k), index, n, epoch) for k in keys])
-
-
-def draw(function: str, keys: np.ndarray, n: int, lanes: int, count: int, dtype, arguments=()) -> np.ndarray:
-    """Keyed draws of shape (n, member, lanes)."""
-    element = np.arange(n)[:, None, None]
-    lane = np.arange(lanes)[None, None, :]
-    return draw_at(function, keys[None, :, None], element, lane, count, dtype, arguments)
-
-
-def draw_at(function: str, key, element, lane, count, dtype, arguments=()) -> np.ndarray:
-    """Keyed draws at given elements and lanes, which broadcast against the keys of their members."""
-    match function:
-        case "rand":
-            uniform = randomness.uniform32 if dtype == np.float32 else randomness.uniform64
-            found = uniform(key, element, lane, count)
-        case "randn":
-            found = randomness.normal(key, element, lane, count)
-        case "bit":
-            found = randomness.bit(key, element, lane, count)
-        case _:
-            found = randomness.poisson(key, element, lane, count, arguments[0])
-    return found.astype(dtype)

@@ -21,6 +21,12 @@ class _Cpp(CPPNodeRenderer):
     def render_func(self, node):
         return CPP_NAMES.get(node.id, node.id)
 
+    def render_BinOp(self, node):  # noqa: N802, Brian2's naming
+        if isinstance(node.op, ast.Div):
+            # Brian2 writes 1.0f, against the division of whole numbers; then 1/3 would have seven digits in float64 too
+            return f"1.0*{self.render_element_parentheses(node.left)}/{self.render_element_parentheses(node.right)}"
+        return super().render_BinOp(node)
+
     def render_Constant(self, node):  # noqa: N802, Brian2's naming
         if isinstance(node.value, float):
             return repr(node.value) if node.value not in (float("inf"), float("-inf")) else "INFINITY"

@@ -58,8 +58,8 @@ class Target(ABC):
         """Run a phase of the program `count` times; ``iteration`` advances `self.iteration`."""
 
     @abstractmethod
-    def set_data(self, data: Data) -> None:
-        """The samples that `iteration` draws from."""
+    def set_data(self, data: Data | None) -> None:
+        """The samples that `iteration` draws from; None: it shows what was presented."""
 
     def keys(self, site: str) -> list[int]:
         """The key of a random site for each member."""

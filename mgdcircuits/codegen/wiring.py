@@ -9,7 +9,7 @@ import numpy as np
 from mgdcircuits.circuit.operands import Resolver
 from mgdcircuits.circuit.program import Index, Literal, Parameter, Position, Random
 from mgdcircuits.circuit.topology import Topology
-from mgdcircuits.codegen.numpy_target import draw, evaluate
+from mgdcircuits.codegen.evaluating import draw, evaluate
 from mgdcircuits.errors import BuildError
 from mgdcircuits.randomness import site_key
 

@@ -305,8 +305,18 @@ def test_memoryless_circuits_have_brian2_objects(tmp_path):
     text = """
 circuit: chain
 kinds:
-  tanh: {equations: "x = tanh(I + b + theta) : 1\\nI : 1\\nb : 1 (plastic)\\ntheta : 1 (perturbation)", initial: {b: rand()}}
-  weights: {equations: "I_post = w*x_pre : 1 (summed)\\nw : 1 (plastic)", initial: {w: randn()}}
+  tanh:
+    equations: |
+      x = tanh(I + b + theta) : 1
+      I : 1
+      b : 1 (plastic)
+      theta : 1 (perturbation)
+    initial: {b: rand()}
+  weights:
+    equations: |
+      I_post = w*x_pre : 1 (summed)
+      w : 1 (plastic)
+    initial: {w: randn()}
 chain:
   - input: {shape: 3, equations: "x : 1"}
   - hidden: {shape: 4, kind: tanh, via: weights}
@@ -320,7 +330,7 @@ cost: {C: mean((x_output - target)**2)}
     sample = np.array([[0.3, -0.5, 0.8]])
     session.present(sample)
     objects = circuit.brian2(seed=1, values={"input.x": sample})
-    b2.Network(*objects).run(0.1 * b2.ms if session.clocks.tau_p < 1e-3 else session.clocks.tau_p * b2.second)
+    b2.Network(*objects).run(session.clocks.tau_p * b2.second)
     np.testing.assert_allclose(objects["output"].x_[:], session.outputs()[0], rtol=1e-12)
 
 

@@ -342,48 +342,77 @@ class Layer:
 
 @dataclass
 class Network:
-    """Layers in a row, and a cost of the last one."""
+    """Layers in a row, a cost of the last one, and optionally a price on the activity of others.
+
+    `penalties` maps the position of a layer to a factor: C += factor * mean(y**2) of that layer.
+    """
 
     layers: Sequence[Layer]
-    cost_of: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]] = field(default=None)  # type: ignore[assignment]
+    cost_of: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+    penalties: Mapping[int, float] = field(default_factory=dict)
 
     def forward(self, parameters: Arrays, x: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each layer its input and its argument u of the neuron; behind them the output."""
+        x = np.asarray(x, float)
         passed = []
         for layer in self.layers:
-            w, v, b = (parameters[n] if n else None for n in (layer.w, layer.v, layer.b))
+            w = parameters[layer.w] if layer.w else None
+            v = _per_unit(parameters[layer.v], layer.coupling) if layer.v else None
             u = layer.coupling.forward(w, x, v)
-            if b is not None:
-                u = u + (b[:, None, None] if u.ndim == 4 and b.shape == u.shape[1:2] else b)
+            if layer.b is not None:
+                u = u + _along(parameters[layer.b], u)
             passed.append((x, u))
             x = layer.neuron.f(u)
         return [*passed, (x, x)]
 
     def outputs(self, parameters: Arrays, x: np.ndarray) -> np.ndarray:
         """(batch, *output)."""
-        return self.forward(parameters, np.asarray(x, float))[-1][0]
+        return self.forward(parameters, x)[-1][0]
+
+    def activity(self, parameters: Arrays, x: np.ndarray) -> list[np.ndarray]:
+        """The output of every layer."""
+        return [y for y, _ in self.forward(parameters, x)[1:]]
 
     def cost(self, parameters: Arrays, x: np.ndarray, target: np.ndarray) -> np.ndarray:
         """(batch,)."""
-        return self.cost_of(self.outputs(parameters, x), target)[0]
+        activity = self.activity(parameters, x)
+        prices = (f * (activity[k] ** 2).reshape(len(x), -1).mean(axis=1) for k, f in self.penalties.items())
+        return self.cost_of(activity[-1], target)[0] + sum(prices)
 
     def gradient(self, parameters: Arrays, x: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
         """Of each sample's cost, (batch, *parameter)."""
-        *passed, (z, _) = self.forward(parameters, np.asarray(x, float))
-        g = self.cost_of(z, target)[1]
+        passed = self.forward(parameters, x)
+        g = self.cost_of(passed[-1][0], target)[1]
         found: dict[str, np.ndarray] = {}
-        for layer, (x, u) in zip(reversed(self.layers), reversed(passed), strict=True):
+        for k in reversed(range(len(self.layers))):
+            layer, (x, u), y = self.layers[k], passed[k], passed[k + 1][0]
+            g = g + 2 * self.penalties.get(k, 0.0) * y / y[0].size
             g = g * layer.neuron.df(u)
             if layer.b is not None:
-                per_channel = g.ndim == 4 and parameters[layer.b].shape == g.shape[1:2]
-                found[layer.b] = g.sum(axis=(2, 3)) if per_channel else g
-            w, v = (parameters[n] if n else None for n in (layer.w, layer.v))
+                found[layer.b] = _fold(g, parameters[layer.b])
+            w = parameters[layer.w] if layer.w else None
+            v = _per_unit(parameters[layer.v], layer.coupling) if layer.v else None
             gw, g, gv = layer.coupling.backward(w, x, v, g)
             if layer.w is not None:
                 found[layer.w] = gw
-            if layer.v is not None:
-                found[layer.v] = gv
+            if layer.v is not None:  # it may be the bias as well
+                found[layer.v] = found.get(layer.v, 0) + _fold(gv, parameters[layer.v])
         return found
+
+
+def _along(b: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """A bias in the shape of one sample of u: per unit, or per channel of a map."""
+    return b[:, None, None] if b.ndim == 1 and u.ndim == 4 else b
+
+
+def _per_unit(v: np.ndarray, coupling: Coupling) -> np.ndarray:
+    assert isinstance(coupling, Edges), "only lists of synapses read the post-synaptic side"
+    return np.broadcast_to(_along(v, np.empty((1, *coupling.post_shape))), coupling.post_shape)
+
+
+def _fold(g: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Sum over the positions that share a bias: (batch, *b)."""
+    return g.sum(axis=(2, 3)) if b.ndim == 1 and g.ndim == 4 else g
 
 
 def cross_entropy(z: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,46 @@
+"""Values of expressions and of keyed draws, in numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from types import CodeType
+
+import numpy as np
+
+from mgdcircuits import randomness
+from mgdcircuits.codegen.functions import NAMESPACE
+from mgdcircuits.codegen.rendering import numpy_expression
+
+
+@cache
+def _compiled(text: str) -> CodeType:
+    return compile(numpy_expression(text), text, "eval")
+
+
+def evaluate(text: str, values: Mapping[str, object]):
+    """The value of an expression in Brian2's syntax."""
+    double = any(getattr(v, "dtype", None) == np.float64 for v in values.values())
+    return eval(_compiled(text), NAMESPACE_DOUBLE if double else NAMESPACE, values)  # noqa: S307, the text is a checked expression
+
+
+def draw(function: str, keys: np.ndarray, n: int, lanes: int, count: int, dtype, arguments=()) -> np.ndarray:
+    """Keyed draws of shape (n, member, lanes)."""
+    element = np.arange(n)[:, None, None]
+    lane = np.arange(lanes)[None, None, :]
+    return draw_at(function, keys[None, :, None], element, lane, count, dtype, arguments)
+
+
+def draw_at(function: str, key, element, lane, count, dtype, arguments=()) -> np.ndarray:
+    """Keyed draws at given elements and lanes, which broadcast against the keys of their members."""
+    match function:
+        case "rand":
+            uniform = randomness.uniform32 if dtype == np.float32 else randomness.uniform64
+            found = uniform(key, element, lane, count)
+        case "randn":
+            found = randomness.normal(key, element, lane, count)
+        case "bit":
+            found = randomness.bit(key, element, lane, count)
+        case _:
+            found = randomness.poisson(key, element, lane, count, arguments[0])
+    return found.astype(dtype)

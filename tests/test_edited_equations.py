@@ -1,0 +1,325 @@
+"""Edit one equation, change nothing else, and run: against numpy, on every topology and both targets.
+
+The circuit below is in volts, amperes and siemens and goes through every topology; each edit is a replacement of text, as a
+user would make it in an editor. The price on every population's activity gives each topology a gradient of its own, also
+where an edit makes synapses blind to the pre-synaptic side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from oracles.compare import assert_close, members_of
+from oracles.network import (
+    CLIP,
+    LINEAR,
+    TANH,
+    Conv2d,
+    Dense,
+    Edges,
+    Layer,
+    MeanPool,
+    Network,
+    Neuron,
+    Synapse,
+    conv_edges,
+    cross_entropy,
+    dense_edges,
+    driving_force,
+    gated_driving_force,
+    mean_square,
+    mlp,
+    one_to_one_edges,
+    onehot,
+    pool_edges,
+    sinh_synapse,
+)
+
+import mgdcircuits as mgd
+
+NETLISTS = Path(__file__).parent.parent / "netlists"
+
+V0, RF, A, E = 0.3, 20e3, 0.2, 0.4  # volt, ohm, volt, volt
+NETLIST = """
+circuit: every_topology
+parameters: {V0: 0.3*volt, Rf: 20*kohm, a: 200*mV, E: 0.4*volt, delta: 0.01, eta: 0.001}
+clocks: {tau_p: 1*us}
+kinds:
+  neuron:
+    equations: |
+      V = V0*tanh((I*Rf + b + theta_b)/V0) : volt
+      I : amp
+      b : volt (plastic, per channel)
+      theta_b : volt (perturbation of b)
+    scale: {b: 100*mV}
+  follower:
+    equations: |
+      V = I*Rf : volt
+      I : amp
+  synapse:
+    equations: |
+      I_post = (g + theta_g)*V_pre : amp (summed)
+      g : siemens (plastic)
+      theta_g : siemens (perturbation of g)
+    scale: {g: 20*uS}
+  strongest:
+    equations: |
+      I_post = V_pre/Rf : amp (summed)
+    reduce: max
+chain:
+  - image: {shape: [2, 9, 8], equations: "V : volt"}
+  - conv: {channels: 4, kind: neuron, via: synapse, conv2d: {kernel: [3, 2], stride: [2, 1], padding: 1}}
+  - grouped: {channels: 6, kind: neuron, via: synapse, conv2d: {kernel: 2, dilation: 2, groups: 2, padding: 1}}
+  - peak: {kind: follower, via: strongest, pool: {kernel: 3, stride: 2, padding: 1}}
+  - average: {via: mean_pool(2)}
+  - random: {shape: 9, kind: neuron, via: synapse, sparse: 0.4}
+  - fixed: {shape: 6, kind: neuron, via: synapse, sparse: {in_degree: 3}}
+  - listed: {shape: 5, kind: neuron, via: synapse, sparse: {edges: edges.csv}}
+  - paired: {shape: 5, kind: neuron, via: synapse, one_to_one: true}
+  - out: {shape: 3, kind: neuron, via: synapse}
+task: {V_image: V0*x, target: y}
+cost:
+  C: mean((V_out/V0 - target)**2) + 0.1*mean((V_conv/V0)**2) + 0.1*mean((V_grouped/V0)**2) + 0.1*mean((V_random/V0)**2) +
+     0.1*mean((V_fixed/V0)**2) + 0.1*mean((V_listed/V0)**2) + 0.1*mean((V_paired/V0)**2)
+learning:
+  wp:
+    perturb: {theta_g: delta*scale*bernoulli(), theta_b: delta*scale*bernoulli()}
+    passes: {clean: 0, plus: 1}
+    estimate: (C.plus - C.clean)*theta/(delta*scale)**2
+    update: {request: -eta*scale**2*G}
+"""
+LISTED = [(5, 0), (0, 0), (2, 4), (3, 1), (1, 4), (4, 2), (0, 1), (5, 3), (2, 0)]  # in no order; one to one pair at most
+POPULATIONS = ("conv", "grouped", "peak", "average", "random", "fixed", "listed", "paired", "out")
+NEURONS = tuple(p for p in POPULATIONS if p not in ("peak", "average"))
+
+NEURON_LINE = "V = V0*tanh((I*Rf + b + theta_b)/V0) : volt"
+SYNAPSE_LINE = "I_post = (g + theta_g)*V_pre : amp (summed)"
+POOL_LINE = "I_post = V_pre/Rf : amp (summed)"
+
+
+def scaled(synapse: Synapse, factor: float) -> Synapse:
+    """Currents times the feedback resistor."""
+    return Synapse(*(lambda w, x, v, f=f: factor * f(w, x, v) for f in (synapse.f, synapse.dw, synapse.dx, synapse.dv)))
+
+
+def volts(neuron: Neuron) -> Neuron:
+    """V0*f(u/V0)."""
+    return Neuron(lambda u: V0 * neuron.f(u / V0), lambda u: neuron.df(u / V0))
+
+
+OHMIC = scaled(Synapse(lambda w, x, v: w * x, lambda w, x, v: x + 0 * w, lambda w, x, v: w + 0 * x, None), RF)  # type: ignore[arg-type]
+WIRE = Synapse(lambda w, x, v: x, None, lambda w, x, v: np.ones_like(x), None)  # type: ignore[arg-type]
+SINH_WIRE = Synapse(lambda w, x, v: np.sinh(x / A) * A, None, lambda w, x, v: np.cosh(x / A), None)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Replacements in the text, and what they mean to the oracle."""
+
+    replace: tuple[tuple[str, str], ...]
+    neuron: Neuron = TANH
+    synapse: Synapse = OHMIC
+    pool: Synapse = WIRE
+    reads_post: bool = False
+
+
+EDITS = {
+    "none": Edit(()),
+    "clip": Edit(((NEURON_LINE, "V = V0*clip((I*Rf + b + theta_b)/V0, 0, 1) : volt"),), neuron=CLIP),
+    "sinh": Edit(
+        (
+            (SYNAPSE_LINE, "I_post = (g + theta_g)*sinh(V_pre/a)*a : amp (summed)"),
+            (POOL_LINE, "I_post = a*sinh(V_pre/a)/Rf : amp (summed)"),
+        ),
+        synapse=scaled(sinh_synapse(A), RF),
+        pool=SINH_WIRE,
+    ),
+    "reversal": Edit(
+        ((SYNAPSE_LINE, "I_post = (g + theta_g)*(E - b_post) : amp (summed)"),),
+        synapse=scaled(driving_force(E), RF),
+        reads_post=True,
+    ),
+    "gated": Edit(
+        ((SYNAPSE_LINE, "I_post = (g + theta_g)*V_pre*(E - b_post)/E : amp (summed)"),),
+        synapse=scaled(gated_driving_force(E), RF / E),
+        reads_post=True,
+    ),
+}
+
+
+def edited(folder: Path, replace: tuple[tuple[str, str], ...], text: str = NETLIST) -> Path:
+    for old, new in replace:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    path = folder / "circuit.yaml"
+    path.write_text(text)
+    (folder / "edges.csv").write_text("i,j\n" + "".join(f"{i},{j}\n" for i, j in LISTED))
+    return path
+
+
+# ---- which pairs the random couplings have drawn -------------------------------------------------------------------
+
+
+def find_pairs(session, name: str, pre: str) -> list[tuple[int, int]]:
+    """Switch on one synapse at a time and see which unit answers, and to whom (all units of `pre` differ)."""
+    g, b = session.parameters[f"{name}.g"], session.parameters[f"{name}.b"]
+    kept = g.copy(), b.copy()
+    b[...] = 0
+    pairs = []
+    for k in range(len(g)):
+        g[...] = 0
+        g[k] = 1 / RF
+        session.outputs()
+        answer, heard = session.view(f"{name}.V")[0], session.view(f"{pre}.V")[0].ravel()
+        (post,) = np.flatnonzero(answer)
+        distance = np.abs(np.arctanh(answer[post] / V0) * V0 - heard)
+        assert np.sort(distance)[1] > 1e-6 > 1e-12 > distance.min(), "the probe must be unambiguous"
+        pairs.append((int(distance.argmin()), int(post)))
+    g[...], b[...] = kept
+    return pairs
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory) -> Mapping[str, list[tuple[int, int]]]:
+    """The sparse couplings of the unedited circuit; an edit of an equation must not change them."""
+    session = mgd.Session(mgd.load(edited(tmp_path_factory.mktemp("probe"), ())), target="numpy", dtype="float64")
+    randomise(session, np.random.default_rng(0))
+    session.present(np.random.default_rng(1).random((1, 2, 9, 8)), np.zeros((1, 3)))
+    return {
+        "random": find_pairs(session, "random", "average"),
+        "fixed": find_pairs(session, "fixed", "random"),
+        "listed": find_pairs(session, "listed", "fixed"),
+    }
+
+
+def test_sparse_couplings_connect_what_they_say(pairs):
+    assert pairs["listed"] == sorted(LISTED, key=lambda pair: pair[::-1])  # by post-, then pre-synaptic unit
+    fixed = pairs["fixed"]
+    assert len(set(fixed)) == len(fixed) == 6 * 3
+    assert [sum(post == unit for _, post in fixed) for unit in range(6)] == [3] * 6
+    drawn = pairs["random"]
+    assert len(set(drawn)) == len(drawn)
+    assert abs(len(drawn) - 0.4 * 12 * 9) < 5 * np.sqrt(12 * 9 * 0.4 * 0.6)
+
+
+def randomise(session, rng: np.random.Generator) -> None:
+    """Biases near the middle of clip's range, weights that move it past the edges now and then."""
+    for name, view in session.parameters.items():
+        if name.endswith(".b"):
+            view[...] = V0 * rng.uniform(0.1, 0.9, view.shape)
+        else:
+            shape = view.shape[1:] if session.members > 1 else view.shape
+            fan = {"random": 5, "fixed": 3, "listed": 2}.get(name.split(".")[0], max(1, int(np.prod(shape[1:]))))
+            view[...] = rng.uniform(-1, 1, view.shape) / RF / np.sqrt(fan)
+
+
+def oracle(edit: Edit, pairs: Mapping[str, list[tuple[int, int]]]) -> Network:
+    def of_pairs(name: str, n: int) -> Edges:
+        pre, post = np.array(pairs[name]).T
+        return Edges(pre, post, np.arange(len(pre)), (n,), edit.synapse)
+
+    first = conv_edges((2, 9, 8), 4, (3, 2), (2, 1), 1, synapse=edit.synapse)
+    second = conv_edges(first.post_shape, 6, 2, 1, 1, dilation=2, groups=2, synapse=edit.synapse)
+    peak = pool_edges(second.post_shape, 3, 2, 1, "max", edit.pool)
+    couplings = {
+        "conv": first,
+        "grouped": second,
+        "peak": peak,
+        "average": pool_edges(peak.post_shape, 2, 2, 0, "mean"),
+        "random": of_pairs("random", 9),
+        "fixed": of_pairs("fixed", 6),
+        "listed": of_pairs("listed", 5),
+        "paired": one_to_one_edges((5,), edit.synapse),
+        "out": dense_edges(5, (3,), edit.synapse),
+    }
+    layers = []
+    for name, coupling in couplings.items():
+        if name in NEURONS:
+            b = f"{name}.b"
+            layers.append(Layer(coupling, volts(edit.neuron), f"{name}.g", b, b if edit.reads_post else None))
+        else:
+            layers.append(Layer(coupling, LINEAR))
+    penalties = {k: 0.1 / V0**2 for k, p in enumerate(POPULATIONS) if p in NEURONS and p != "out"}
+
+    def cost(z, target):
+        value, slope = mean_square(z / V0, target)
+        return value, slope / V0
+
+    return Network(layers, cost, penalties)
+
+
+# ---- the edits -----------------------------------------------------------------------------------------------------
+
+SESSIONS = {  # target, precision, batch, members
+    "numpy": ("numpy", "float64", 3, 2),
+    "cpp": ("cpp", "float64", 5, 1),
+    "cpp-float32": ("cpp", "float32", 4, 3),
+}
+RUNS = [*((edit, kind) for edit in EDITS for kind in ("numpy", "cpp")), ("sinh", "cpp-float32")]
+
+
+class Run:
+    """An edited circuit alive, with random parameters and samples."""
+
+    def __init__(self, edit: str, kind: str, folder: Path, pairs) -> None:
+        target, self.dtype, self.batch, members = SESSIONS[kind]
+        circuit = mgd.load(edited(folder, EDITS[edit].replace))
+        self.session = mgd.Session(
+            circuit, batch=self.batch, members=members, seed=1, target=target, dtype=self.dtype
+        )
+        rng = np.random.default_rng(5)
+        randomise(self.session, rng)
+        self.network = oracle(EDITS[edit], pairs)
+        self.members = members_of(self.session)
+        self.x = rng.uniform(-1, 1, (self.batch, 2, 9, 8)).astype(np.float32)
+        self.y = rng.uniform(0, 1, (self.batch, 3)).astype(np.float32).astype(float)
+        self.session.present(self.x, self.y)
+
+    def expected(self, what) -> np.ndarray:
+        found = [what(self.network, own, V0 * self.x.astype(float), self.y) for own in self.members]
+        return np.stack(found) if len(found) > 1 else found[0]
+
+
+@pytest.fixture(scope="module", params=RUNS, ids="-".join)
+def run(request, pairs, tmp_path_factory) -> Run:
+    return Run(*request.param, tmp_path_factory.mktemp("edited"), pairs)
+
+
+def test_every_population(run):
+    run.session.outputs()
+    for k, name in enumerate(POPULATIONS):
+        expected = run.expected(lambda network, own, x, y, k=k: network.activity(own, x)[k])
+        assert_close(run.session.view(f"{name}.V"), expected, run.dtype, name)
+
+
+def test_outputs_and_cost(run):
+    assert_close(run.session.outputs(), run.expected(lambda n, own, x, y: n.outputs(own, x)), run.dtype)
+    assert_close(run.session.cost(), run.expected(lambda n, own, x, y: n.cost(own, x, y)), run.dtype)
+
+
+def test_gradient(run):
+    found = run.session.exact_gradient()
+    assert set(found) == {f"{p}.{v}" for p in NEURONS for v in "gb"}
+    for name in found:
+        expected = run.expected(lambda n, own, x, y, name=name: n.gradient(own, x, y)[name].mean(axis=0))
+        assert_close(found[name], expected, run.dtype, name)
+
+
+def test_it_learns_on(run):
+    """One iteration moves every parameter by as much, in units of its scale, and the whole downhill."""
+    n, before = len(run.members), {name: v.copy() for name, v in run.session.parameters.items()}
+    gradient = run.session.exact_gradient()
+    run.session.step(1)
+    moved = {name: v - before[name] for name, v in run.session.parameters.items()}
+    downhill = sum((moved[name] * gradient[name]).reshape(n, -1).sum(axis=1) for name in moved)
+    assert np.all(downhill < 0)  # -eta*dC*(gradient.theta)/delta**2, and dC has the sign of gradient.theta
+    sizes = {"g": 20e-6, "b": 0.1}
+    steps = np.concatenate([(np.abs(v) / sizes[name[-1]]).reshape(n, -1) for name, v in moved.items()], axis=1)
+    np.testing.assert_allclose(steps, np.broadcast_to(steps[:, :1], steps.shape), rtol=1e-9 if run.dtype == "float64" else 0.05)
+    for name, view in run.session.parameters.items():
+        view[...] = before[name]
