@@ -193,7 +193,7 @@ class Session(SpikingSession):
         return moved[0] if self.members == 1 else moved
 
     def _replica_first(self, view: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        moved = np.moveaxis(view, 0, 2).reshape(self.members, self.batch, *shape)
+        moved = np.moveaxis(view, 0, 2).reshape(self.members, self.batch, *shape).copy()
         return moved[0] if self.members == 1 else moved
 
     def view(self, name: str) -> np.ndarray:

@@ -9,7 +9,7 @@ from types import CodeType
 import numpy as np
 
 from mgdcircuits import randomness
-from mgdcircuits.codegen.functions import NAMESPACE
+from mgdcircuits.codegen.functions import NAMESPACE, NAMESPACE_DOUBLE
 from mgdcircuits.codegen.rendering import numpy_expression
 
 
