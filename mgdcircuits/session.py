@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,13 +18,14 @@ from mgdcircuits.circuit.program import Array, Read, Sample, steps
 from mgdcircuits.codegen.initial import initial_values
 from mgdcircuits.codegen.numpy_target import NumpyTarget
 from mgdcircuits.codegen.presenting import present
-from mgdcircuits.codegen.target import Data, Target
+from mgdcircuits.codegen.target import EVALUATE, ITERATE, Data, Target
 from mgdcircuits.datasets import Dataset, as_dataset
 from mgdcircuits.errors import RunError
 from mgdcircuits.netlist.spec import Role, Sharing
 from mgdcircuits.spiking import SpikingSession, refuse_cpp
 
 TARGETS = ("cpp", "numpy")
+WIDE = 64  # samples side by side when many are evaluated
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class Session(SpikingSession):
         made = _target(target)
         self.target: Target = made(self.program, self.clocks, seeds, self.batch, np.dtype(dtype), threads)
         self.pinned = False
+        self._wide: Session | None = None
         self._initialise()
         if data is not None:
             self.set_data(data)
@@ -316,7 +319,31 @@ class Session(SpikingSession):
         x, y
             Any number of samples (n, *input shape), (n,) or (n, *output); the same for all members.
         """
-        kept = self._replica_state()
+        wide = self._evaluator(len(x))
+        for array in self.program.arrays:
+            if array.sharing is Sharing.MEMBER:
+                wide.target.array(array.name)[...] = self.target.array(array.name)
+        wide.target.parameters.update(self.target.parameters)
+        wide.target.iteration = self.target.iteration
+        wide.target.threads = self.target.threads
+        return wide._evaluate(x, y, scale)
+
+    def _evaluator(self, n: int) -> Session:
+        """A session of the same circuit with arrays of its own, wide enough for many samples at once."""
+        if self._wide is None:
+            wide = copy.copy(self)
+            wide.__dict__.pop("parameters", None)
+            wide.batch = self.batch if self.batch >= WIDE or n <= self.batch else min(WIDE, n)
+            made = type(self.target)
+            phases = ITERATE if wide.batch == self.batch else EVALUATE  # the same batch has its library already
+            wide.target = made(
+                self.program, self.clocks, self.seeds, wide.batch, self.target.dtype, self.target.threads, phases
+            )
+            wide._initialise()
+            self._wide = wide
+        return self._wide
+
+    def _evaluate(self, x: np.ndarray, y: np.ndarray, scale: float) -> Evaluation:
         costs, right, outputs = [], [], []
         for first in range(0, len(x), self.batch):
             chunk = np.asarray(x[first : first + self.batch])
@@ -332,7 +359,6 @@ class Session(SpikingSession):
             array = self.output_array
             moved = np.moveaxis(self.target.array(array.name), 0, 2)
             outputs.append(moved.reshape(self.members, self.batch, *array.shape)[:, :n].copy())
-        self._restore(kept)
         joined = [np.concatenate(v, axis=1) if v else None for v in (costs, right, outputs)]
         if self.members == 1:
             joined = [v[0] if v is not None else None for v in joined]
@@ -345,14 +371,6 @@ class Session(SpikingSession):
 
     def _member_rows(self, name: str) -> np.ndarray:
         return self.target.array(name)[0].copy()
-
-    def _replica_state(self) -> dict[str, np.ndarray]:
-        """Everything per replica that an evaluation on other data would overwrite."""
-        return {a.name: self.target.array(a.name).copy() for a in self.program.arrays if a.sharing is Sharing.REPLICA}
-
-    def _restore(self, kept: Mapping[str, np.ndarray]) -> None:
-        for name, value in kept.items():
-            self.target.array(name)[...] = value
 
     def _reset_states(self) -> None:
         for name, (_, variable, array) in self.circuit.variables.items():

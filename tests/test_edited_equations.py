@@ -323,3 +323,147 @@ def test_it_learns_on(run):
     np.testing.assert_allclose(steps, np.broadcast_to(steps[:, :1], steps.shape), rtol=1e-9 if run.dtype == "float64" else 0.05)
     for name, view in run.session.parameters.items():
         view[...] = before[name]
+
+
+# ---- mistakes in an edit -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        (NEURON_LINE, "V = V0*clip(I*Rf + b + theta_b, 0, 1) : volt", "clip"),
+        (NEURON_LINE, "V = clip((I*Rf + b + theta_b)/V0, 0, 1) : volt", "volt"),
+        (NEURON_LINE, "V = V0*tanh((I + b + theta_b)/V0) : volt", "I"),
+        (SYNAPSE_LINE, "I_post = (g + theta_g)*sinh(V_pre)*a : amp (summed)", "sinh"),
+        (SYNAPSE_LINE, "I_post = (g + theta_g)*sinh(V_pre/a) : amp (summed)", "amp"),
+        (SYNAPSE_LINE, "I_post = (g + theta_g)*sinh(V_pre/Rf)*a : amp (summed)", "sinh"),
+        (SYNAPSE_LINE, "I_post = (g + theta_g)*(E - I_post) : amp (summed)", "I_post"),
+        (SYNAPSE_LINE, "I_post = (g + theta_g)*(Rf - b_post) : amp (summed)", "Rf"),
+        (SYNAPSE_LINE, "I_post = (g + theta_g)*(E - b_pots) : amp (summed)", "b_post"),
+        (POOL_LINE, "I_post = V_pre : amp (summed)", "amp"),
+    ],
+)
+def test_a_mistaken_edit_is_refused_at_its_line(tmp_path, old, new, complaint):
+    path = edited(tmp_path, ((old, new),))
+    line = 1 + path.read_text().split(new)[0].count("\n")
+    with pytest.raises(mgd.NetlistError) as refusal:
+        mgd.load(path)
+    first = str(refusal.value).splitlines()[0]
+    assert first.startswith(f"{path}:{line}: "), str(refusal.value)
+    assert complaint in first
+
+
+# ---- netlists of the repository ------------------------------------------------------------------------------------
+
+X_NEURON, X_SYNAPSE = "tanh(I + b + theta_b + theta)", "(w + theta_w)*x_pre"
+LIBRARY_EDITS = {
+    "clip": ((X_NEURON, "clip(I + b + theta_b + theta, 0, 1)"), CLIP, None),
+    "sinh": ((X_SYNAPSE, "(w + theta_w)*sinh(x_pre/0.7)*0.7"), TANH, sinh_synapse(0.7)),
+}
+
+
+def library_network(netlist: str, neuron: Neuron, synapse: Synapse | None) -> Network:
+    """With d = 1: the widths of the maps are 1, 1, 2, 2, 4, 4."""
+    if "mlp" in netlist:
+        sizes = [(64, 6), (6, 10)]
+        names = ["hidden", "logits"]
+        couplings = [Dense() if synapse is None else dense_edges(n, (m,), synapse) for n, m in sizes]
+    else:
+        names, couplings, shape = [], [], (1, 28, 28)
+        for k, channels in enumerate((1, 1, 2, 2, 4, 4), start=1):
+            made = conv_edges(shape, channels, 3, padding=1, synapse=synapse) if synapse else Conv2d(padding=1)
+            names.append(f"conv{k}")
+            couplings.append(made)
+            shape = (channels, *shape[1:])
+            if k % 2 == 0:
+                names.append("")
+                couplings.append(pool_edges(shape, 2, 2))
+                shape = (channels, shape[1] // 2, shape[2] // 2)
+        for name, n, m in (("dense1", 36, 4), ("dense2", 4, 4), ("logits", 4, 10)):
+            names.append(name)
+            couplings.append(dense_edges(n, (m,), synapse) if synapse else Dense())
+    layers = [
+        Layer(c, LINEAR if n in ("", "logits") else neuron, f"{n}.w" if n else None, f"{n}.b" if n else None)
+        for n, c in zip(names, couplings, strict=True)
+    ]
+    return Network(layers, cross_entropy)
+
+
+@pytest.mark.parametrize("edit", LIBRARY_EDITS)
+@pytest.mark.parametrize("netlist", ["digits_mlp", "fashion_mnist_cnn"])
+def test_edited_netlists_of_the_library(netlist, edit, tmp_path):
+    replace, neuron, synapse = LIBRARY_EDITS[edit]
+    path = edited(tmp_path, (replace,), (NETLISTS / f"{netlist}.yaml").read_text())
+    circuit = mgd.load(path, **({"h": 6} if "mlp" in netlist else {"d": 1}))
+    session = mgd.Session(circuit, batch=2, target="numpy", dtype="float64")
+    rng = np.random.default_rng(8)
+    for name, view in session.parameters.items():
+        fan = max(1, int(np.prod(view.shape[1:])))
+        view[...] = rng.uniform(0.2, 0.6, view.shape) if name.endswith(".b") else rng.normal(size=view.shape) * 0.7 / fan**0.5
+    x, y = rng.random((2, *circuit.input_shape), dtype=np.float32), np.array([3, 9])
+    session.present(x, y)
+    network, (own,) = library_network(netlist, neuron, synapse), members_of(session)
+    assert_close(session.outputs(), network.outputs(own, x), "float64")
+    assert_close(session.cost(), network.cost(own, x, onehot(y, 10)), "float64")
+    expected, found = network.gradient(own, x, onehot(y, 10)), session.exact_gradient()
+    for name in expected:
+        assert_close(found[name], expected[name].mean(axis=0), "float64", name)
+
+
+# ---- other post-synaptic variables ---------------------------------------------------------------------------------
+
+POST = """
+circuit: post
+kinds:
+  neuron:
+    equations: |
+      x = tanh(I) : 1
+      I : 1
+      {v}
+    initial: {initial}
+  pull:
+    equations: |
+      I_post = w*x_pre*(0.4 - v_post) : 1 (summed)
+      w : 1 (plastic)
+chain:
+  - image: {{shape: [2, 5, 4], equations: "x : 1"}}
+  - conv: {{channels: 2, kind: neuron, via: pull, conv2d: {{kernel: 3, padding: 1, stride: 2}}}}
+  - out: {{shape: 3, kind: neuron, via: pull}}
+task: {{x_image: x, target: y{task}}}
+cost: {{C: "mean_square(x_out, target)"}}
+"""
+
+
+@pytest.mark.parametrize("target", ["numpy"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"v": "v : 1", "initial": "{v: 0.1 + 0.01*i}", "task": ""},
+        {"v": "v : 1 (constant)", "initial": "{v: 0.1 + 0.01*i}", "task": ""},
+        {"v": "v = 0.1 + 0.01*i : 1", "initial": "{}", "task": ""},
+        {"v": "v : 1", "initial": "{}", "task": ", v_conv: 0.1 + 0.01*i, v_out: 0.1 + 0.01*i"},
+    ],
+    ids=["initial", "constant", "stored", "input"],
+)
+def test_synapses_read_any_post_synaptic_variable_that_is_there_before(given, target, tmp_path):
+    path = tmp_path / "post.yaml"
+    path.write_text(POST.format(**given))
+    session = mgd.Session(mgd.load(path), batch=2, target=target, dtype="float64")
+    rng = np.random.default_rng(4)
+    for view in session.parameters.values():
+        view[...] = rng.normal(size=view.shape)
+    x, y = rng.random((2, 2, 5, 4), dtype=np.float32), rng.random((2, 3))
+    session.present(x, y)
+    pull = gated_driving_force(0.4)
+    conv = conv_edges((2, 5, 4), 2, 3, 2, 1, synapse=pull)
+    layers = [
+        Layer(conv, TANH, "conv.w", v="conv.v"),
+        Layer(dense_edges(12, (3,), pull), TANH, "out.w", v="out.v"),
+    ]
+    (own,) = members_of(session)
+    own |= {"conv.v": 0.1 + 0.01 * np.arange(12.0).reshape(2, 3, 2), "out.v": 0.1 + 0.01 * np.arange(3.0)}
+    network = Network(layers, mean_square)
+    assert_close(session.outputs(), network.outputs(own, x), "float64")
+    expected, found = network.gradient(own, x, y), session.exact_gradient()
+    for name in found:
+        assert_close(found[name], expected[name].mean(axis=0), "float64", name)

@@ -286,3 +286,81 @@ def test_gradient_is_the_slope_of_the_cost(case):
         length = np.sqrt(sum((v.reshape(case.members, -1) ** 2).sum(axis=1) for v in direction.values()))
         assert np.all(np.abs(slope(direction) - predicted(direction)) <= 1e-6 * size * length), list(direction)
     np.testing.assert_array_equal(session.exact_gradient()["logits.b"], gradient["logits.b"])  # nothing was left behind
+
+
+# ---- ties, and shapes that are not square --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["numpy", "cpp"])
+def test_of_equal_values_the_first_wins(target):
+    """Dark surroundings: whole windows of zeros, as in every real image."""
+    case = Case(CNN, 1, 5, 1, "float64", "cpp") if target == "cpp" else Case(CNN, 3, 1, 1, "float64", "numpy")
+    live_case = Live(case)
+    session, rng = live_case.session, np.random.default_rng(6)
+    for name, view in session.parameters.items():
+        if name.startswith("conv") and name.endswith(".b"):
+            view[...] = 0
+    x = np.zeros((case.batch, 1, 28, 28), np.float32)
+    x[:, :, 9:17, 11:20] = rng.random((case.batch, 1, 8, 9))
+    y = rng.integers(0, 10, case.batch)
+    session.present(x, y)
+    (own,) = members_of(session)
+    ties = MaxPool(2)._windows(case.network.forward(own, x.astype(float))[2][0])
+    assert (np.diff(np.sort(ties)[..., -2:]) == 0).mean() > 0.3
+    expected = case.network.gradient(own, x.astype(float), onehot(y, 10))
+    found = session.exact_gradient()
+    for name, value in expected.items():
+        assert_close(found[name], value.mean(axis=0), case.dtype, name)
+
+
+ODD = """
+circuit: odd
+kinds:
+  tanh:
+    equations: |
+      x = tanh(I + b) : 1
+      I : 1
+      b : 1 (plastic, per channel)
+  weights:
+    equations: |
+      I_post = w*x_pre : 1 (summed)
+      w : 1 (plastic)
+chain:
+  - image: {{shape: [4, 7, 6], equations: "x : 1"}}
+  - conv: {{channels: 8, kind: tanh, via: weights, conv2d: {conv}}}
+  - pool: {{via: "{pool}"}}
+  - out: {{shape: [2, 3], kind: tanh, via: weights}}
+task: {{x_image: x, target: y}}
+cost: {{C: "mean_square(x_out, target)"}}
+"""
+POOLS = {  # of a map that is at least 2 by 3
+    "max_pool(2)": (2, 2, 0, "max"),
+    "mean_pool(2)": (2, 2, 0, "mean"),
+    "max_pool(2, stride=1)": (2, 1, 0, "max"),
+    "mean_pool(3, stride=2, padding=1)": (3, 2, 1, "mean"),
+}
+
+
+@pytest.mark.parametrize(("variant", "pool"), zip(conv_variants(), POOLS, strict=True), ids=str)
+def test_convolutions_and_pools_of_any_shape(variant, pool, tmp_path):
+    given = ", ".join(f"{k}: {list(v) if isinstance(v, tuple) else v}" for k, v in variant.items())
+    path = tmp_path / "odd.yaml"
+    path.write_text(ODD.format(conv="{" + given + "}", pool=pool))
+    session = mgd.Session(mgd.load(path), batch=3, target="numpy", dtype="float64")
+    rng = np.random.default_rng(4)
+    set_parameters(session, rng)
+    conv = conv_edges((4, 7, 6), 8, **variant)
+    pooled = pool_edges(conv.post_shape, *POOLS[pool])
+    layers = [
+        Layer(conv, TANH, "conv.w", "conv.b"),
+        Layer(pooled),
+        Layer(dense_edges(int(np.prod(pooled.post_shape)), (2, 3)), TANH, "out.w", "out.b"),
+    ]
+    network, (own,) = Network(layers, mean_square), members_of(session)
+    x, y = rng.uniform(-1, 1, (3, 4, 7, 6)).astype(np.float32), rng.uniform(-1, 1, (3, 2, 3))
+    session.present(x, y)
+    assert_close(session.outputs(), network.outputs(own, x), "float64")
+    assert_close(session.cost(), network.cost(own, x, y), "float64")
+    expected = network.gradient(own, x, y)
+    for name, found in session.exact_gradient(per_sample=True).items():
+        assert_close(found, expected[name].reshape(found.shape), "float64", name)

@@ -40,8 +40,14 @@ def coupling_resolver(circuit: Circuit, coupling: Coupling, place: str, constant
     """Names in an equation of a synapse."""
     sizes = {"N_pre": coupling.pre.n, "N_post": coupling.post.n, "N": coupling.topology.n_synapses}
     positions = {"i": Position(Index.PRE), "j": Position(Index.POST)}
-    lookups = [positions.get, coupling.read]
-    return Resolver(circuit.spec.parameters, {**constants, **sizes}, lookups, place, index=Index.SYNAPSE)
+    # a subexpression of a synapse is not stored, as in Brian2: it is read where its name stands
+    inlined = {v.name: v.expression for v in coupling.spec.variables if v.role is Role.STORED and v.expression}
+
+    def read(name: str):
+        return None if name in inlined else coupling.read(name)
+
+    parameters = {**circuit.spec.parameters, **inlined}
+    return Resolver(parameters, {**constants, **sizes}, [positions.get, read], place, index=Index.SYNAPSE)
 
 
 def couple(circuit: Circuit, coupling: Coupling, summed: Variable, target: Array, constants) -> Step:

@@ -12,7 +12,7 @@ from mgdcircuits.circuit.program import Program
 from mgdcircuits.circuit.topology import Sparse
 from mgdcircuits.codegen import compiler
 from mgdcircuits.codegen.cpp_emitter import Emitter, Layout, choose_lanes
-from mgdcircuits.codegen.target import EVALUATION_COUNT, Data, Target, random_sites
+from mgdcircuits.codegen.target import EVALUATION_COUNT, ITERATE, Data, Target, random_sites
 from mgdcircuits.errors import BuildError
 from mgdcircuits.netlist.spec import Sharing
 
@@ -29,7 +29,7 @@ _SIGNATURES = {
 }
 
 
-PHASE_GROUPS = (("iteration", "evaluate"), ("gradient",), ("per_sample_gradient",))
+LATER = (("gradient",), ("per_sample_gradient",), ITERATE)
 
 
 class _Compiled:
@@ -82,14 +82,22 @@ class CppTarget(Target):
     """See `Target`. State lives in one struct behind a handle, so many sessions share a library."""
 
     def __init__(
-        self, program: Program, clocks: Clocks, seeds: Sequence[int], batch: int, dtype: np.dtype, threads: int
+        self,
+        program: Program,
+        clocks: Clocks,
+        seeds: Sequence[int],
+        batch: int,
+        dtype: np.dtype,
+        threads: int,
+        phases: tuple[str, ...] = ITERATE,
     ) -> None:
-        super().__init__(program, clocks, seeds, batch, dtype, threads)
+        super().__init__(program, clocks, seeds, batch, dtype, threads, phases)
         real = {"float32": "float", "float64": "double"}[self.dtype.name]
         self.layout = Layout(real, choose_lanes(self.members, batch), self.members, batch)
         self._pointers = (ctypes.c_void_p * len(program.arrays))()
-        self._compiled = {group: _Compiled(self, group, self._pointers) for group in PHASE_GROUPS[:1]}
-        strides = self._compiled[PHASE_GROUPS[0]].strides
+        self._main = _Compiled(self, phases, self._pointers)
+        self._compiled = {phases: self._main}
+        strides = self._main.strides
         self._views = {a.name: self._view(a, p, strides) for a, p in zip(program.arrays, self._pointers, strict=True)}
 
     def _view(self, array, pointer: int, strides) -> np.ndarray:
@@ -109,7 +117,7 @@ class CppTarget(Target):
 
     def set_data(self, data: Data | None) -> None:
         self.data = data
-        main = self._compiled[PHASE_GROUPS[0]]
+        main = self._main
         if data is None:
             main.library.mgd_set_data(main.handle, None, None, None, 0, 0, 0, 1.0)
             return
@@ -123,7 +131,7 @@ class CppTarget(Target):
         )
 
     def run(self, phase: str, count: int = 1) -> None:
-        group = next(g for g in PHASE_GROUPS if phase in g)
+        group = next(g for g in (*self._compiled, *LATER) if phase in g)
         if group not in self._compiled:
             self._compiled[group] = _Compiled(self, group, self._pointers)
         compiled = self._compiled[group]

@@ -42,7 +42,7 @@ from mgdcircuits.circuit.stimuli import MAX_STIMULI, STIMULUS
 from mgdcircuits.circuit.topology import Sparse, Topology
 from mgdcircuits.codegen.evaluating import draw, draw_at, evaluate
 from mgdcircuits.codegen.presenting import present
-from mgdcircuits.codegen.target import EVALUATION_COUNT, Data, Target
+from mgdcircuits.codegen.target import EVALUATION_COUNT, ITERATE, Data, Target
 from mgdcircuits.errors import RunError
 from mgdcircuits.netlist.spec import Reduce, Sharing
 
@@ -71,9 +71,16 @@ class NumpyTarget(Target):
     """See `Target`. Arrays have the shape (elements, member, batch or 1)."""
 
     def __init__(
-        self, program: Program, clocks: Clocks, seeds: Sequence[int], batch: int, dtype: np.dtype, threads: int
+        self,
+        program: Program,
+        clocks: Clocks,
+        seeds: Sequence[int],
+        batch: int,
+        dtype: np.dtype,
+        threads: int,
+        phases: tuple[str, ...] = ITERATE,
     ) -> None:
-        super().__init__(program, clocks, seeds, batch, dtype, threads)
+        super().__init__(program, clocks, seeds, batch, dtype, threads, phases)
         self._arrays: dict[str, np.ndarray] = {}
         for a in program.arrays:
             lanes = batch if a.sharing is Sharing.REPLICA else 1

@@ -12,6 +12,8 @@ from mgdcircuits.circuit.clocks import Clocks
 from mgdcircuits.circuit.program import Array, Precision, Program, Random, Sample, steps
 from mgdcircuits.randomness import site_key
 
+ITERATE = ("iteration", "evaluate")
+EVALUATE = ("evaluate",)
 EVALUATION_COUNT = 1 << 62  # draws of evaluations on request never meet those of the training
 
 
@@ -25,10 +27,17 @@ class Data:
 
 
 class Target(ABC):
-    """A program laid out for some members and batch size."""
+    """A program laid out for some members and batch size; `phases` are those that it must be ready for at once."""
 
     def __init__(
-        self, program: Program, clocks: Clocks, seeds: Sequence[int], batch: int, dtype: np.dtype, threads: int
+        self,
+        program: Program,
+        clocks: Clocks,
+        seeds: Sequence[int],
+        batch: int,
+        dtype: np.dtype,
+        threads: int,
+        phases: tuple[str, ...] = ITERATE,
     ) -> None:
         self.program = program
         self.clocks = clocks
