@@ -329,15 +329,15 @@ chain:
   - image: {{shape: [4, 7, 6], equations: "x : 1"}}
   - conv: {{channels: 8, kind: tanh, via: weights, conv2d: {conv}}}
   - pool: {{via: "{pool}"}}
-  - out: {{shape: [2, 3], kind: tanh, via: weights}}
+  - out: {{shape: [1, 2, 3], kind: tanh, via: weights}}
 task: {{x_image: x, target: y}}
 cost: {{C: "mean_square(x_out, target)"}}
 """
-POOLS = {  # of a map that is at least 2 by 3
+POOLS = {
     "max_pool(2)": (2, 2, 0, "max"),
     "mean_pool(2)": (2, 2, 0, "mean"),
     "max_pool(2, stride=1)": (2, 1, 0, "max"),
-    "mean_pool(3, stride=2, padding=1)": (3, 2, 1, "mean"),
+    "mean_pool(3, stride=2)": (3, 2, 0, "mean"),
 }
 
 
@@ -354,13 +354,28 @@ def test_convolutions_and_pools_of_any_shape(variant, pool, tmp_path):
     layers = [
         Layer(conv, TANH, "conv.w", "conv.b"),
         Layer(pooled),
-        Layer(dense_edges(int(np.prod(pooled.post_shape)), (2, 3)), TANH, "out.w", "out.b"),
+        Layer(dense_edges(int(np.prod(pooled.post_shape)), (1, 2, 3)), TANH, "out.w", "out.b"),
     ]
     network, (own,) = Network(layers, mean_square), members_of(session)
-    x, y = rng.uniform(-1, 1, (3, 4, 7, 6)).astype(np.float32), rng.uniform(-1, 1, (3, 2, 3))
+    x, y = rng.uniform(-1, 1, (3, 4, 7, 6)).astype(np.float32), rng.uniform(-1, 1, (3, 1, 2, 3))
     session.present(x, y)
     assert_close(session.outputs(), network.outputs(own, x), "float64")
     assert_close(session.cost(), network.cost(own, x, y), "float64")
     expected = network.gradient(own, x, y)
     for name, found in session.exact_gradient(per_sample=True).items():
         assert_close(found, expected[name].reshape(found.shape), "float64", name)
+
+
+def test_a_circuit_without_a_gradient_still_runs(tmp_path):
+    text = ODD.format(conv="{kernel: 3}", pool="max_pool(2)").replace(
+        "mean_square(x_out, target)", "max(abs(x_out - target))"
+    )
+    path = tmp_path / "odd.yaml"
+    path.write_text(text)
+    session = mgd.Session(mgd.load(path), batch=3, target="numpy", dtype="float64")
+    set_parameters(session, np.random.default_rng(4))
+    y = np.random.default_rng(5).uniform(-1, 1, (3, 1, 2, 3))
+    session.present(np.random.default_rng(6).random((3, 4, 7, 6)), y)
+    np.testing.assert_allclose(session.cost(), np.abs(session.outputs() - y).reshape(3, -1).max(axis=1), rtol=1e-12)
+    with pytest.raises(mgd.RunError, match=r"odd has no exact gradient: .*max\(\)"):
+        session.exact_gradient()

@@ -30,6 +30,7 @@ from mgdcircuits.circuit.program import (
     steps,
 )
 from mgdcircuits.errors import BuildError
+from mgdcircuits.netlist import expressions
 from mgdcircuits.netlist.snippets import parse_call
 from mgdcircuits.netlist.spec import Role
 
@@ -102,6 +103,11 @@ class Builder:
         task = self.circuit.spec.task
         inputs = []
         for (population, variable), expression in self.circuit.inputs.items():
+            if TARGET in expressions.names(expression):
+                raise BuildError(
+                    f"{self.circuit.spec.file}: `{variable}_{population}: {expression}` shows the target to the circuit; "
+                    "such circuits (aligned perturbation, delta-MGD) can be declared and checked, but not run yet"
+                )
             owner = self.circuit.populations[population]
             inputs.append((owner.arrays[variable], *self._presented(expression, f"{population}.{variable}")))
         target = None

@@ -45,7 +45,11 @@ def members_of(session) -> list[dict[str, np.ndarray]]:
 
 
 def decided_samples(
-    network: Network, members: Sequence[Mapping[str, np.ndarray]], rng: np.random.Generator, shape: tuple[int, ...], n: int
+    network: Network,
+    members: Sequence[Mapping[str, np.ndarray]],
+    rng: np.random.Generator,
+    shape: tuple[int, ...],
+    n: int,
 ) -> np.ndarray:
     """n random samples for which every maximum leads by more than rounding, so that both sides must find the same winner."""
     kept = []
@@ -55,7 +59,9 @@ def decided_samples(
         for parameters in members:
             for layer, (into, _) in zip(network.layers, network.forward(parameters, x.astype(float)), strict=False):
                 if isinstance(layer.coupling, MaxPool):
-                    first, second = np.partition(layer.coupling._windows(into), (-2, -1))[..., -1:-3:-1].transpose(4, 0, 1, 2, 3)
+                    first, second = np.partition(layer.coupling._windows(into), (-2, -1))[..., -1:-3:-1].transpose(
+                        4, 0, 1, 2, 3
+                    )
                     decided &= (first - second).reshape(len(x), -1).min(axis=1) > 3e-6
         kept += list(x[decided])
     return np.stack(kept[:n])
