@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import sys
 import threading
 
-from brian2.codegen.generators.cpp_generator import CPPNodeRenderer
-from brian2.parsing.rendering import NumpyNodeRenderer
+_excepthook = sys.excepthook
+from brian2.codegen.generators.cpp_generator import CPPNodeRenderer  # noqa: E402
+from brian2.parsing.rendering import NumpyNodeRenderer  # noqa: E402
+
+sys.excepthook = _excepthook  # Brian2 puts a report of its own on every error of the process
 
 CPP_NAMES = {"int": "int_"}
 _lock = threading.Lock()
