@@ -1,15 +1,14 @@
 """Edit one equation, change nothing else, and run: against numpy, on every topology and both targets.
 
-The circuit below is in volts, amperes and siemens and goes through every topology; each edit is a replacement of text, as a
-user would make it in an editor. The price on every population's activity gives each topology a gradient of its own, also
-where an edit makes synapses blind to the pre-synaptic side.
+The circuit below is in volts, amperes and siemens and goes through every topology; each edit is a replacement of text,
+as a user would make it in an editor. The price on every population's activity gives each topology a gradient of its
+own, also where an edit makes synapses blind to the pre-synaptic side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,6 @@ from oracles.network import (
     Dense,
     Edges,
     Layer,
-    MeanPool,
     Network,
     Neuron,
     Synapse,
@@ -33,7 +31,6 @@ from oracles.network import (
     driving_force,
     gated_driving_force,
     mean_square,
-    mlp,
     one_to_one_edges,
     onehot,
     pool_edges,
@@ -84,8 +81,8 @@ chain:
   - out: {shape: 3, kind: neuron, via: synapse}
 task: {V_image: V0*x, target: y}
 cost:
-  C: mean((V_out/V0 - target)**2) + 0.1*mean((V_conv/V0)**2) + 0.1*mean((V_grouped/V0)**2) + 0.1*mean((V_random/V0)**2) +
-     0.1*mean((V_fixed/V0)**2) + 0.1*mean((V_listed/V0)**2) + 0.1*mean((V_paired/V0)**2)
+  C: mean((V_out/V0 - target)**2) + 0.1*mean((V_conv/V0)**2) + 0.1*mean((V_grouped/V0)**2) +
+     0.1*mean((V_random/V0)**2) + 0.1*mean((V_fixed/V0)**2) + 0.1*mean((V_listed/V0)**2) + 0.1*mean((V_paired/V0)**2)
 learning:
   wp:
     perturb: {theta_g: delta*scale*bernoulli(), theta_b: delta*scale*bernoulli()}
@@ -451,7 +448,6 @@ cost: {{C: "mean_square(x_out, target)"}}
 """
 
 
-@pytest.mark.parametrize("target", ["numpy"])
 @pytest.mark.parametrize(
     "given",
     [
@@ -462,10 +458,10 @@ cost: {{C: "mean_square(x_out, target)"}}
     ],
     ids=["initial", "constant", "stored", "input"],
 )
-def test_synapses_read_any_post_synaptic_variable_that_is_there_before(given, target, tmp_path):
+def test_synapses_read_any_post_synaptic_variable_that_is_there_before(given, tmp_path):
     path = tmp_path / "post.yaml"
     path.write_text(POST.format(**given))
-    session = mgd.Session(mgd.load(path), batch=2, target=target, dtype="float64")
+    session = mgd.Session(mgd.load(path), batch=2, target="numpy", dtype="float64")
     rng = np.random.default_rng(4)
     for view in session.parameters.values():
         view[...] = rng.normal(size=view.shape)
@@ -484,3 +480,56 @@ def test_synapses_read_any_post_synaptic_variable_that_is_there_before(given, ta
     expected, found = network.gradient(own, x, y), session.exact_gradient()
     for name in found:
         assert_close(found[name], expected[name].mean(axis=0), "float64", name)
+
+
+READ_ACROSS = """
+circuit: read_across
+kinds:
+  neuron:
+    equations: |
+      x = tanh(I + b) : 1
+      I : 1
+      b : 1 (plastic, per channel)
+      u : 1 (plastic)
+  weights:
+    equations: |
+      I_post = gain*w*x_pre*u_pre*b_pre/(1 + b_post**2) : 1 (summed)
+      w : 1 (plastic)
+      gain : 1 (plastic, shared)
+  plain:
+    equations: |
+      I_post = w*x_pre : 1 (summed)
+      w : 1 (plastic)
+chain:
+  - image: {shape: [1, 4, 5], equations: "x : 1"}
+  - first: {channels: 2, kind: neuron, via: plain, conv2d: 2}
+  - second: {channels: 3, kind: neuron, via: weights, conv2d: {kernel: 2, padding: 1}}
+  - out: {shape: 2, kind: neuron, via: weights, replace: {u: none}}
+task: {x_image: x, target: y}
+cost: {C: "mean_square(x_out, target)"}
+"""
+
+
+@pytest.mark.parametrize("target", ["numpy", "cpp"])
+def test_the_gradient_by_parameters_that_synapses_read_on_either_side(target, tmp_path):
+    """Biases and gains of both populations, per unit and per channel, and one number of a whole coupling."""
+    path = tmp_path / "read_across.yaml"
+    path.write_text(READ_ACROSS)
+    session = mgd.Session(mgd.load(path), batch=2, target=target, dtype="float64")
+    rng = np.random.default_rng(4)
+    for view in session.parameters.values():
+        view[...] = rng.uniform(0.3, 1, view.shape) * rng.choice([-1, 1], view.shape)
+    session.present(rng.random((2, 1, 4, 5)), rng.random((2, 2)))
+    gradient = session.exact_gradient()
+    assert {"first.u", "first.b", "second.gain", "out.gain", "out.b"} <= set(gradient)
+    size = max(np.abs(g).max() for g in gradient.values())
+    for name, view in session.parameters.items():
+        slope = np.zeros(view.shape)
+        for index in np.ndindex(view.shape):
+            kept, costs = view[index].copy(), []
+            for h in (1e-6, -1e-6):
+                view[index] = kept + h
+                costs.append(session.cost().mean())
+            view[index] = kept
+            slope[index] = (costs[0] - costs[1]) / 2e-6
+        np.testing.assert_allclose(gradient[name], slope, rtol=1e-6, atol=1e-8 * size, err_msg=name)

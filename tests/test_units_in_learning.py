@@ -1,8 +1,8 @@
 """Siemens and volts learn in one block with a dimensionless rate and amplitude, and no unit prefix matters.
 
-The same circuit is written four times: in microsiemens and millivolts, in nanosiemens, in siemens with other words for volts,
-and without any units. With the same seed all four draw the same codes, so their trajectories must be the same, each parameter in
-its own unit. One iteration is also computed by plain numpy from the codes that the session has drawn.
+The same circuit is written four times: in microsiemens and millivolts, in nanosiemens, in siemens with other words for
+volts, and without any units. With the same seed all four draw the same codes, so their trajectories must be the same,
+each parameter in its own unit. One iteration is also computed by plain numpy from the codes that the session has drawn.
 """
 
 from __future__ import annotations

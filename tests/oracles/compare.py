@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+
 from oracles.network import MaxPool, Network
 
 
@@ -51,7 +52,7 @@ def decided_samples(
     shape: tuple[int, ...],
     n: int,
 ) -> np.ndarray:
-    """n random samples for which every maximum leads by more than rounding, so that both sides must find the same winner."""
+    """n random samples in which every maximum leads by more than rounding: both sides must find the same winner."""
     kept = []
     while len(kept) < n:
         x = rng.random((min(n, 20), *shape), dtype=np.float32)

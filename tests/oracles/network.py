@@ -6,8 +6,8 @@ Two kinds of couplings that know nothing of each other, so that they can be chec
 * `Edges`: a list of synapses (pre, post, which parameter), built by plain loops for every topology, with any synaptic
   function. Slow, and simple enough to be believed.
 
-All arrays have the batch first. Gradients are per sample, that is, of each sample's own cost; their mean over the batch is
-the gradient of the mean cost.
+All arrays have the batch first. Gradients are per sample, that is, of each sample's own cost; their mean over the batch
+is the gradient of the mean cost.
 """
 
 from __future__ import annotations
