@@ -64,13 +64,14 @@ def test_every_code_pass_scheme_and_optimizer(dtype):
     assert_targets_agree(cpp, numpy)
     start = Session(circuit, target="numpy", dtype=dtype, seed=3, members=2)
     for name, value in cpp.parameters.items():
-        assert np.abs(value - start.parameters[name]).max() > 1e-5, f"{name} was not trained"
+        if name != "l3.b":  # sequential: the turn of the biases comes after 25 weights
+            assert np.abs(value - start.parameters[name]).max() > 1e-5, f"{name} was not trained"
 
 
 CONV = """
 include: {base}
 circuit: conv
-parameters: {{delta: 0.01, eta: 0.02, amplitude: delta/sqrt(K)}}
+parameters: {{delta: 0.01, eta: 0.005, amplitude: delta/sqrt(K)}}
 clocks: {{tau_x: 2*iteration, tau_theta: 2*iteration}}
 learning:
   wp: none
@@ -139,7 +140,7 @@ THETA = {"conv.w": "conv.theta_w", "conv.b": "conv.theta_b", "logits.w": "logits
 BLOCKS = {"layer": [["conv"], ["logits"]], "all": [["conv", "logits"]]}
 
 
-def update(net: ConvNet, estimates: list[dict[str, np.ndarray]], sizes: dict[str, int], eta: float = 0.02) -> None:
+def update(net: ConvNet, estimates: list[dict[str, np.ndarray]], sizes: dict[str, int], eta: float = 0.005) -> None:
     """W -= eta * mean estimate / sqrt(1 + (K - 1)/tau), after tau estimates."""
     tau = len(estimates)
     for name, value in net.p.items():
@@ -209,7 +210,6 @@ def node_perturbation(session: Session, net: ConvNet, blocks: str):
 OPTIMIZERS = """
 include: {base}
 circuit: optimizers
-parameters: {{eta: 0.01}}
 learning:
   wp: none
   mgd:
@@ -268,7 +268,7 @@ def test_optimizers(tmp_path, optimizer, written):
     for n in range(1, 21):
         session.step()
         for name, g in session.gradient_estimate().items():
-            mine[name] -= 0.01 * rules[name](g, n)
+            mine[name] -= 0.05 * rules[name](g, n)
     for name, value in session.parameters.items():
         np.testing.assert_allclose(value, mine[name], rtol=1e-10, atol=1e-13, err_msg=name)
         assert np.abs(value - start[name]).max() > 1e-4

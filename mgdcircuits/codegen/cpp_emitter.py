@@ -65,6 +65,20 @@ COUNTS = {
 LAMBDA = "__attribute__((always_inline))"
 
 
+SLOTS = 8  # scratch buffers a kernel may have
+
+
+@dataclass(frozen=True)
+class _Signature:
+    """How a kernel is called: its function, arrays and perturbations by position, its first scratch buffer."""
+
+    name: str
+    arrays: list[Array]
+    amplitudes: list[str]
+    slot: int
+    prepares: bool
+
+
 @dataclass(frozen=True)
 class Layout:
     """The compile-time extents of a session."""
@@ -99,16 +113,21 @@ class Emitter:
         self.parameter_index = {name: k for k, name in enumerate(program.parameters)}
         self.arrays = {a.name: k for k, a in enumerate(program.arrays)}
         self.topologies: dict[int, Sparse] = {}  # id -> edge list; passed at run time
-        self.functions: dict[str, str] = {}  # parameters and body -> name; equal kernels share a function
-        self.signatures: dict[int, tuple[str, list[Array], list[str]]] = {}  # kernel -> name, arrays, amplitudes
+        self.functions: dict[tuple[str, str], str] = {}  # body, preparation -> name; equal kernels share a function
+        self.signatures: dict[int, _Signature] = {}  # by id of the kernel
         self.kernels: list[Kernel] = []  # keeps ids alive
 
     def sources(self, parts: int) -> list[str]:
         """Translation units: kernels shared out over `parts`, phases and entry points in the first."""
         phases = "".join(self._phase(name, nodes) for name, nodes in self.chosen.items())
         head = self._head()
-        declarations = "".join(f"void {name}({text.partition(')')[0]});\n" for text, name in self.functions.items())
-        definitions = [f"void {name}({text}" for text, name in sorted(self.functions.items(), key=lambda f: -len(f[0]))]
+        written = []
+        for (body, prepare), name in self.functions.items():
+            written.append(f"void {name}({body}")
+            if prepare.count("\n") > 3:
+                written.append(f"void {name}_prepare({prepare}")
+        declarations = "".join(f"{text.partition(')')[0]});\n" for text in written)
+        definitions = sorted(written, key=len, reverse=True)
         shared = [definitions[k::parts] for k in range(parts)]
         first = "\n".join([head, declarations, *shared[0], phases, self._tail()])
         return [first, *("\n".join([head, *part, "}  // namespace mgd_generated"]) for part in shared[1:] if part)]
@@ -259,8 +278,11 @@ void mgd_run(Session* s, int phase, std::int64_t n, std::int64_t n_p, std::int64
 
     def _nodes(self, nodes: Iterable[Node]) -> list[str]:
         lines: list[str] = []
-        for node in nodes:
-            match node:
+        for group in _groups(nodes):
+            if len(group) > 1 or (isinstance(group[0], Step) and is_local(group[0].kernel)):
+                lines += self._calls(group)
+                continue
+            match node := group[0]:
                 case Step():
                     lines.append(self._call(node))
                 case Every(period, offset, body):
@@ -293,13 +315,27 @@ void mgd_run(Session* s, int phase, std::int64_t n, std::int64_t n_p, std::int64
         stride = "Y::R" if a.sharing is Sharing.REPLICA else "Y::MP"
         return f"{a.n}ULL * {stride} * sizeof({CPP_TYPE[a.precision]})"
 
-    def _call(self, step: Step) -> str:
+    def _calls(self, group: list[Step]) -> list[str]:
+        """Steps in which replicas do not meet: all of them for one lane block after another."""
+        calls = [self._call(step) for step in group]
+        first = [self._call(step, "_prepare") for step in group if self.signatures[id(step.kernel)].prepares]
+        work = sum(self._work(step.kernel) for step in group)
+        opening = f"over_blocks<Y>(s.threads, {work} * double(Y::R), [&](Index b0, Index b1) {{"
+        return [*first, opening, *(f"  {c}" for c in calls), "});"]
+
+    @staticmethod
+    def _work(kernel: Kernel) -> int:
+        """Operations of one replica, roughly."""
+        return kernel.topology.n_connections or kernel.topology.n_post if isinstance(kernel, Couple) else 8 * kernel.n
+
+    def _call(self, step: Step, part: str = "") -> str:
         if id(step.kernel) not in self.signatures:
             self._function(step.kernel)
-        name, arrays, amplitudes = self.signatures[id(step.kernel)]
-        arguments = [f"s.{self._array(step.rename.get(a.name, a.name))}" for a in arrays]
-        factors = [repr(float(step.factor)) if a in step.active else "0.0" for a in amplitudes]
-        return f"{name}({', '.join(['s', *arguments, *factors])});  // {step.kernel.name}"
+        made = self.signatures[id(step.kernel)]
+        arguments = [f"s.{self._array(step.rename.get(a.name, a.name))}" for a in made.arrays]
+        factors = [repr(float(step.factor)) if a in step.active else "0.0" for a in made.amplitudes]
+        blocks = [str(made.slot), *(("b0", "b1") if not part and is_local(step.kernel) else ())]
+        return f"{made.name}{part}({', '.join(['s', *blocks, *arguments, *factors])});  // {step.kernel.name}"
 
     # Kernels
 
@@ -319,12 +355,14 @@ void mgd_run(Session* s, int phase, std::int64_t n, std::int64_t n_p, std::int64
                 arrays[kernel.labels.name] = kernel.labels
                 written.add(kernel.labels.name)
         amplitudes = sorted(kernel.perturbations())
-        arguments = ["Session& s"]
+        arguments = ["Session& s", "int slot"]
+        if is_local(kernel):
+            arguments += ["Index b0", "Index b1"]
         for a in arrays.values():
             const = "" if a.name in written else "const "
             arguments.append(f"{const}{CPP_TYPE[a.precision]}* __restrict {_pointer(a)}")
         arguments += [f"double {_factor(a)}" for a in amplitudes]
-        body = {
+        write = {
             Elements: self._elements,
             Couple: self._couple,
             Fold: self._fold,
@@ -332,18 +370,25 @@ void mgd_run(Session* s, int phase, std::int64_t n, std::int64_t n_p, std::int64
             MemberMean: self._member_mean,
             Sample: self._sample,
         }.get(type(kernel))
-        if body is None:
+        if write is None:
             raise BuildError(
                 "spiking circuits run on the numpy target so far: choose target='numpy' (or --target numpy on the command line)"
             )
-        lines = "".join(f"  {line}\n" for line in body(kernel))
-        text = f"{', '.join(arguments)}) {{\n  (void)s;\n{lines}}}\n"
-        for k, a in enumerate(arrays.values()):  # by position, so that kernels of one form are one function
-            text = re.sub(rf"\b{_pointer(a)}\b", f"a{k}", text)
-        for k, a in enumerate(amplitudes):
-            text = re.sub(rf"\b{_factor(a)}\b", f"factor{k}", text)
-        name = self.functions.setdefault(text, f"k{len(self.functions)}")
-        self.signatures[id(kernel)] = (name, list(arrays.values()), amplitudes)
+        self.preparation: list[str] = []
+        body = write(kernel)
+
+        def text(lines: list[str], parameters: list[str]) -> str:
+            made = f"{', '.join(parameters)}) {{\n  (void)s; (void)slot;\n" + "".join(f"  {x}\n" for x in lines) + "}\n"
+            for k, a in enumerate(arrays.values()):  # by position, so that kernels of one form are one function
+                made = re.sub(rf"\b{_pointer(a)}\b", f"a{k}", made)
+            for k, a in enumerate(amplitudes):
+                made = re.sub(rf"\b{_factor(a)}\b", f"factor{k}", made)
+            return made
+
+        prepare = text(self.preparation, [a for a in arguments if a not in ("Index b0", "Index b1")])
+        name = self.functions.setdefault((text(body, arguments), prepare), f"k{len(self.functions)}")
+        slot = SLOTS * (len(self.kernels) - 1)
+        self.signatures[id(kernel)] = _Signature(name, list(arrays.values()), amplitudes, slot, bool(self.preparation))
 
     def _uniform(self, operand) -> str | None:
         """A number that is the same for all elements and replicas, as C++; None for anything else."""
@@ -463,11 +508,11 @@ void mgd_run(Session* s, int phase, std::int64_t n, std::int64_t n_p, std::int64
         inside = self._operands(kernel, self._needed(kernel, statements), kind)
         inside += self._statements(kernel, statements, kind)
         inside += [f"Y::put({_pointer(a)}, u, block, {kind}({n}));" for n, a in kernel.writes.items()]
-        work = f"{kernel.n} * double(Y::R) * {4 * len(statements)}"
+        work = f"{kernel.n} * double(b1 - b0) * Y::W * {4 * len(statements)}"
         return [
             *lines,
             f"parallel_for(s.threads, {kernel.n}, {work}, [&](Index u) {{",
-            "  for (Index block = 0; block < Y::NB; ++block) {",
+            "  for (Index block = b0; block < b1; ++block) {",
             *(f"    {line}" for line in inside),
             "  }",
             "});",
@@ -476,9 +521,9 @@ void mgd_run(Session* s, int phase, std::int64_t n, std::int64_t n_p, std::int64
     def _member_elements(self, kernel: Elements, statements) -> list[str]:
         lines: list[str] = []
         operands: dict[str, object] = dict(kernel.operands)
-        for number, (name, operand) in enumerate(kernel.operands.items()):
-            if isinstance(operand, Random):
-                lines += self._fill(name, operand, kernel.n, number)
+        draws = [(name, o) for name, o in kernel.operands.items() if isinstance(o, Random)]
+        for number, (name, operand) in enumerate(draws):
+            lines += self._fill(name, operand, kernel.n, number)
         inside = []
         for name in self._needed(kernel, statements):
             operand = operands.get(name)
@@ -511,7 +556,7 @@ void mgd_run(Session* s, int phase, std::int64_t n, std::int64_t n_p, std::int64
             raise BuildError(f"{operand.site}: {operand.function}() of a parameter runs on the numpy target only")
         # a power of two elements a task, so that no call of the generator is shared between tasks
         lines = [
-            f"T* const fill_{name} = s.buffer({number}, {n}LL * Y::MP);",
+            f"T* const fill_{name} = s.buffer(slot + {number}, {n}LL * Y::MP);",
             f"parallel_for(s.threads, ({n} + 8191) / 8192, {n} * double(Y::MP) * 8, [&](Index task) {{",
             f"  const Index first = task * 8192, count_n = first + 8192 < {n} ? 8192 : {n} - first;",
             f"  {fill}(fill_{name} + first * Y::MP, count_n, Y::MP, Y::MP, s.site_keys({site}), s.no_replica.data(), "
@@ -556,8 +601,11 @@ void mgd_run(Session* s, int phase, std::int64_t n, std::int64_t n_p, std::int64
             if load:
                 loads.append(load)
         inner = " ".join([*loads, f"return V({cpp_expression(text)});"])
-        lines.append(f"const auto f = [&](Index syn, Index pre, Index post, Index block) {LAMBDA} {{")
-        lines.append(f"  (void)syn; (void)pre; (void)post; {inner}")
+        if not is_local(kernel):
+            lines = ["constexpr Index b0 = 0, b1 = Y::NB;", *self.preparation, *lines]
+            self.preparation = []
+        lines.append(f"const auto f = [&](Index syn, Index pre, Index post, Index from) {LAMBDA} {{")
+        lines.append(f"  const Index block = from + b0; (void)syn; (void)pre; (void)post; (void)block; {inner}")
         lines.append("};")
         lines += self._topology(kernel)
         return lines + self._collect(kernel)
@@ -568,25 +616,32 @@ void mgd_run(Session* s, int phase, std::int64_t n, std::int64_t n_p, std::int64
         if where == "uniform":
             return [f"const double {name} = {value};"], ""
         n = {"pre": kernel.topology.n_pre, "post": kernel.topology.n_post, "syn": kernel.topology.n_synapses}[where]
+        buffer = f"s.buffer(slot + {number}, {n}LL * "
         if where == "syn":
             loads = []
             for operand_name in sorted(names(part)):
                 operand = kernel.operands[operand_name]
                 if self._uniform(operand) is None:
                     loads.append(self._operand(operand_name, operand, "scalar"))
-            return [
-                f"T* const {name}_of = s.buffer({number}, {n}LL * Y::MP);",
-                f"for (Index syn = 0; syn < {n}; ++syn)",
-                "  for (Index m = 0; m < Y::MP; ++m) {",
-                f"    {' '.join(loads)}",
-                f"    {name}_of[syn * Y::MP + m] = static_cast<T>({value});",
-                "  }",
-            ], f"const V {name} = Y::mem({name}_of, syn, block);"
+            self.preparation += [
+                "{",
+                *(f"  {line}" for line in self._uniforms(kernel, names(part))),
+                f"  T* const {name}_of = {buffer}Y::MP);",
+                f"  for (Index syn = 0; syn < {n}; ++syn)",
+                "    for (Index m = 0; m < Y::MP; ++m) {",
+                f"      {' '.join(loads)}",
+                f"      {name}_of[syn * Y::MP + m] = static_cast<T>({value});",
+                "    }",
+                "}",
+            ]
+            lines = [f"const T* const {name}_of = s.scratch[slot + {number}].data();"]
+            return lines, f"const V {name} = Y::mem({name}_of, syn, block);"
+        self.preparation.append(f"{buffer}Y::R);")
         loads = self._operands(kernel, names(part), "V")
         return [
-            f"T* const {name}_of = s.buffer({number}, {n}LL * Y::R);",
-            f"parallel_for(s.threads, {n}, {n} * double(Y::R) * 8, [&](Index {where}) {{",
-            "  for (Index block = 0; block < Y::NB; ++block) {",
+            f"T* const {name}_of = s.scratch[slot + {number}].data();",
+            f"parallel_for(s.threads, {n}, {n} * double(b1 - b0) * Y::W * 8, [&](Index {where}) {{",
+            "  for (Index block = b0; block < b1; ++block) {",
             f"    {' '.join(loads)}",
             f"    Y::put({name}_of, {where}, block, V({value}));",
             "  }",
@@ -611,10 +666,11 @@ void mgd_run(Session* s, int phase, std::int64_t n, std::int64_t n_p, std::int64
             return [f"into_parameter{per_replica}<Y>(topology, s.threads, f, {pointer}, {add});"]
         unit = "post" if kernel.into is Into.POST else "pre"
         value = f"Y::rep({pointer}, {unit}, block) + acc" if kernel.add else "acc"
-        store = f"[&](Index {unit}, Index block, V acc) {LAMBDA} {{ Y::put({pointer}, {unit}, block, {value}); }}"
+        put = f"const Index block = from + b0; Y::put({pointer}, {unit}, block, {value});"
+        store = f"[&](Index {unit}, Index from, V acc) {LAMBDA} {{ {put} }}"
         if kernel.into is Into.POST:
             loop = "gather_max" if kernel.reduce is Reduce.MAX else "gather"
-            return [f"topology.template {loop}<V>(s.threads, Y::NB, f, {store});"]
+            return [f"topology.template {loop}<V>(s.threads, b1 - b0, f, {store});"]
         if kernel.winner:
             if "Pool2d" not in kernel.topology.cpp_type():
                 raise BuildError(f"{kernel.name}: the gradient of a maximum is available for pooling only")
@@ -643,7 +699,7 @@ void mgd_run(Session* s, int phase, std::int64_t n, std::int64_t n_p, std::int64
         loads = " ".join(self._operands(kernel, self._needed(kernel, statements), "D"))
         return [
             *lines,
-            f"reduce<Y, mgd::Reduce::{kernel.operation}>({kernel.n}, s.threads, [&](Index u, Index block) {{",
+            f"reduce<Y, mgd::Reduce::{kernel.operation}>({kernel.n}, b0, b1, [&](Index u, Index block) {{",
             f"  (void)u; {loads} return D({cpp_expression(statements[0][1])});",
             f"}}, {_pointer(kernel.writes['result'])});",
         ]
@@ -701,6 +757,33 @@ void mgd_run(Session* s, int phase, std::int64_t n, std::int64_t n_p, std::int64
             "  });",
             "}",
         ]
+
+
+def is_local(kernel: Kernel) -> bool:
+    """Whether replicas do not meet in the kernel, so that a lane block can run through it alone."""
+    match kernel:
+        case Elements(sharing=Sharing.REPLICA) | Reduction():
+            return True
+        case Couple(into=Into.POST):
+            return True
+    return False
+
+
+def _groups(nodes: Iterable[Node]) -> list[list[Node]]:
+    """Runs of steps in which replicas do not meet; every other node by itself."""
+    groups: list[list[Node]] = []
+    running: list[Node] = []
+    for node in nodes:
+        if isinstance(node, Step) and is_local(node.kernel):
+            if any(isinstance(n, Step) and n.kernel is node.kernel for n in running):
+                running = []
+            if not running:
+                groups.append(running)
+            running.append(node)
+        else:
+            running = []
+            groups.append([node])
+    return groups
 
 
 def _pointer(array: Array) -> str:

@@ -20,8 +20,10 @@ def _compiled(text: str) -> CodeType:
 
 def evaluate(text: str, values: Mapping[str, object]):
     """The value of an expression in Brian2's syntax."""
-    double = any(getattr(v, "dtype", None) == np.float64 for v in values.values())
-    return eval(_compiled(text), NAMESPACE_DOUBLE if double else NAMESPACE, values)  # noqa: S307, the text is a checked expression
+    found = {getattr(v, "dtype", None) for v in values.values()}
+    # Numbers and counts alone (`int(n_p % K == element)`) must not become float32: the result may go into a float64.
+    single = np.dtype(np.float32) in found and np.dtype(np.float64) not in found
+    return eval(_compiled(text), NAMESPACE if single else NAMESPACE_DOUBLE, values)  # noqa: S307, the text is a checked expression
 
 
 def draw(function: str, keys: np.ndarray, n: int, lanes: int, count: int, dtype, arguments=()) -> np.ndarray:

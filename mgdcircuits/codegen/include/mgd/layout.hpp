@@ -165,13 +165,23 @@ inline void fold(Index channels, Index positions, int threads, const F& f, A* ou
   });
 }
 
+// Run f(b0, b1) over all lane blocks. Replicas do not meet inside f, so a block goes through all of it at once: its values
+// stay in the cache, and threads share out blocks. With fewer blocks than threads, f shares out units itself.
+template <class Y, class F>
+inline void over_blocks(int threads, double work, const F& f) {
+  if (Y::NB < threads)
+    f(Index(0), Y::NB);
+  else
+    parallel_for(threads, Y::NB, work, [&](Index block) { f(block, block + 1); });
+}
+
 // Reductions over units, in float64: `f(unit, block)` gives D.
 enum class Reduce { sum, mean, max, logsumexp, argmax };
 
 template <class Y, Reduce kind, class F>
-inline void reduce(Index n, int threads, const F& f, double* out) {
+inline void reduce(Index n, Index b0, Index b1, const F& f, double* out) {
   using D = typename Y::D;
-  parallel_for(threads, Y::NB, static_cast<double>(n * Y::R) * 8, [&](Index block) {
+  for (Index block = b0; block < b1; ++block) {
     D acc(0);
     if constexpr (kind == Reduce::sum || kind == Reduce::mean) {
       for (Index u = 0; u < n; ++u) acc += f(u, block);
@@ -192,7 +202,7 @@ inline void reduce(Index n, int threads, const F& f, double* out) {
       }
     }
     acc.store(out + block * Y::W);
-  });
+  }
 }
 
 template <class Y>
