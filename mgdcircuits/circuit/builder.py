@@ -143,7 +143,7 @@ class Builder:
         cost = self.circuit.spec.cost
         if cost is None:
             raise BuildError(f"{self.circuit.spec.file}: learning needs a cost: `cost: {{C: ...}}`")
-        made = cost_steps(self.circuit, cost.expression, result, self.constants)
+        made = cost_steps(self.circuit, cost.expression, result, self.constants, site=cost.name)
         return [
             replace(s, rename={n: renamed[n] for n in s.kernel.reads() if n in renamed})
             for s in made.steps
@@ -243,7 +243,7 @@ class Builder:
             return [Ticks(self.clocks.ticks, (*evaluate, *update))]
         first, last = self.window()
         weight = 1.0 / (last - first)
-        made = cost_steps(self.circuit, cost.expression, result, self.constants, add_weight=weight)
+        made = cost_steps(self.circuit, cost.expression, result, self.constants, weight, site=cost.name)
         self.arrays[result] = replica_scalar(result)
         measure = Between(first, last, made.steps)
         return [Clear(result), Ticks(self.clocks.ticks, (*evaluate, measure, *update))]

@@ -82,13 +82,15 @@ def cost_steps(
     constants: Mapping[str, float],
     add_weight: float | None = None,
     also: Lookup | None = None,
+    site: str | None = None,
 ) -> CostSteps:
     """The steps that put `expression` into the per-replica float64 array `result`.
 
     With `add_weight` the value is multiplied by it and added, for averages over a window. `also` is what else a name may
-    mean, asked first.
+    mean, asked first. Draws are named after `site`: the passes share one, so that `randn_period()` is common to them.
     """
     task = task_arrays(circuit)
+    site = site or result
 
     def lookup(name: str):
         found = also(name) if also is not None else None
@@ -121,7 +123,7 @@ def cost_steps(
 
     def add_reduction(operation: str, argument: ast.expr) -> str:
         array = replica_scalar(f"{result}.reduction_{len(reduced)}")
-        inner = resolver(array.name)
+        inner = resolver(f"{site}.reduction_{len(reduced)}")
         text = inner.expression(ast.unparse(argument))
         sizes = {o.array.n for o in inner.operands.values() if isinstance(o, Read) and o.index is Index.ELEMENT}
         if len(sizes) != 1:
@@ -148,7 +150,7 @@ def cost_steps(
             return Read(read.array, Index.ZERO)
         return read
 
-    outer = resolver(result, outside)
+    outer = resolver(site, outside)
     text = outer.expression(ast.unparse(tree))
     target = replica_scalar(result)
     if add_weight is not None:
