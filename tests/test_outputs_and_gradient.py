@@ -185,7 +185,7 @@ def _stack(values, members):
 DIGITS, FASHION, CNN = "digits_mlp", "fashion_mnist_mlp", "fashion_mnist_cnn"
 COVERING = [
     Case(DIGITS, 32, 100, 3, "float32", "cpp", per_sample=False),
-    Case(DIGITS, 7, 5, 1, "float64", "cpp"),
+    Case(DIGITS, 7, 5, 1, "float64", "cpp", per_sample=False),
     Case(FASHION, 10, 1, 1, "float32", "cpp", per_sample=False),
     Case(CNN, 1, 5, 1, "float64", "cpp"),
     Case(CNN, 3, 1, 3, "float64", "cpp", per_sample=False),
