@@ -137,7 +137,9 @@ class Session(SpikingSession):
             if y.ndim != 1 or y.min(initial=0) < 0 or y.max(initial=0) >= array.n:
                 raise RunError(f"{self.circuit.name}: onehot(y) expects class indices from 0 to {array.n - 1}")
         elif int(np.prod(y.shape[1:])) != array.n:
-            raise RunError(f"{self.circuit.name}: a target has the shape {y.shape[1:]}; the circuit expects {array.shape}")
+            raise RunError(
+                f"{self.circuit.name}: a target has the shape {y.shape[1:]}; the circuit expects {array.shape}"
+            )
 
     @cached_property
     def _sample_kernel(self) -> Sample:

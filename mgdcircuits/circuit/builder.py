@@ -144,10 +144,7 @@ class Builder:
         if cost is None:
             raise BuildError(f"{self.circuit.spec.file}: learning needs a cost: `cost: {{C: ...}}`")
         made = cost_steps(self.circuit, cost.expression, result, self.constants, site=cost.name)
-        return [
-            replace(s, rename={n: renamed[n] for n in s.kernel.reads() if n in renamed})
-            for s in made.steps
-        ]
+        return [replace(s, rename={n: renamed[n] for n in s.kernel.reads() if n in renamed}) for s in made.steps]
 
     def learn(self, system: System) -> list[Node]:
         """One iteration of a learning system."""

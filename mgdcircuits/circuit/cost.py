@@ -132,7 +132,12 @@ def cost_steps(
                 f"populations of one size; found sizes {sorted(sizes)}"
             )
         kernel = Reduction(
-            array.name, (Statement("result", text),), inner.operands, {"result": array}, n=sizes.pop(), operation=operation
+            array.name,
+            (Statement("result", text),),
+            inner.operands,
+            {"result": array},
+            n=sizes.pop(),
+            operation=operation,
         )
         reduced.append(Reduced(array, operation, text, Step(kernel)))
         return identifier(array.name)

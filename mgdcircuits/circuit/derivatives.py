@@ -179,7 +179,9 @@ def to_sympy(text: str) -> sympy.Expr:
                 return Boolean(sympy.Symbol(name), *map(visit, values))
             case ast.Call(func=ast.Name(id=name), args=arguments) if name in FUNCTIONS:
                 return FUNCTIONS[name](*map(visit, arguments))
-        raise BuildError(f"no derivative is known of {ast.unparse(node)!r}; use functions of the table in docs/netlist.md")
+        raise BuildError(
+            f"no derivative is known of {ast.unparse(node)!r}; use functions of the table in docs/netlist.md"
+        )
 
     return _recognise_logistic(visit(ast.parse(text.strip(), mode="eval").body))
 

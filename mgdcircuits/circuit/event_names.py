@@ -154,6 +154,4 @@ class Names:
         sizes = {"N_pre": coupling.pre.n, "N_post": coupling.post.n, "N": coupling.topology.n_synapses}
         lookups = [self.of_coupling(coupling), self.of_time]
         place = f"{coupling.name}.{what}"
-        return Resolver(
-            self.circuit.spec.parameters, {**self.constants, **sizes}, lookups, place, index=Index.SYNAPSE
-        )
+        return Resolver(self.circuit.spec.parameters, {**self.constants, **sizes}, lookups, place, index=Index.SYNAPSE)

@@ -149,9 +149,7 @@ class Events(Names):
             statements = (Statement("count", "count + spike"),)
             writes = {"count": self.count(population)}
             name = f"{population.name}.counting"
-            found.append(
-                Step(Elements(name, statements, operands, writes, n=population.n, sharing=Sharing.REPLICA))
-            )
+            found.append(Step(Elements(name, statements, operands, writes, n=population.n, sharing=Sharing.REPLICA)))
         return found
 
     def resets(self) -> list[Step]:

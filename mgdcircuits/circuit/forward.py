@@ -27,7 +27,9 @@ from mgdcircuits.errors import BuildError
 from mgdcircuits.netlist.spec import Reduce, Role, Sharing, Sparse, Variable
 
 
-def population_resolver(circuit: Circuit, population: Population, place: str, constants: Mapping[str, float]) -> Resolver:
+def population_resolver(
+    circuit: Circuit, population: Population, place: str, constants: Mapping[str, float]
+) -> Resolver:
     """Names in an equation of a population."""
 
     def own(name: str):

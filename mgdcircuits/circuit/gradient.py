@@ -166,7 +166,9 @@ class _Reverse:
         if target is None:
             into = {Index.PRE: Into.PRE, Index.POST: Into.POST}.get(operand.index)
             if into is None:
-                raise BuildError(f"{label}: the gradient cannot go through {operand.array.name}, shared within a channel")
+                raise BuildError(
+                    f"{label}: the gradient cannot go through {operand.array.name}, shared within a channel"
+                )
             target = adjoint(operand.array)
         elif operand.index is not Index.SYNAPSE:
             # a parameter of a population, read by its synapses: collected unit by unit, then folded into its channels

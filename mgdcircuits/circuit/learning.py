@@ -244,9 +244,7 @@ class System:
             else o
             for k, o in resolver.operands.items()
         }
-        return Fold(
-            resolver.place, statement, channel, {"target": into}, n=owner.n, positions=owner.n // into.n
-        )
+        return Fold(resolver.place, statement, channel, {"target": into}, n=owner.n, positions=owner.n // into.n)
 
     def _mean_then_accumulate(self, site: Site, resolver: Resolver, text: str) -> list[Node]:
         replica = {
@@ -323,7 +321,9 @@ class System:
             statements.append(Statement(name, "0"))
         for key, operand in resolver.operands.items():
             if isinstance(operand, Read) and operand.index not in (Index.ELEMENT, Index.ZERO):
-                raise BuildError(f"{site.parameter}: the update reads {key}, which differs between units; put it in `estimate`")
+                raise BuildError(
+                    f"{site.parameter}: the update reads {key}, which differs between units; put it in `estimate`"
+                )
         kernel = Elements(
             resolver.place, tuple(statements), resolver.operands, writes, n=array.n, sharing=Sharing.MEMBER
         )
@@ -347,4 +347,3 @@ class System:
 
 def _identifiers(text: str) -> set[str]:
     return {n.id for n in ast.walk(ast.parse(text, mode="eval")) if isinstance(n, ast.Name)}
-

@@ -100,9 +100,7 @@ class Topology:
         synapse = np.arange(self.n_synapses).reshape(self.parameter_view)
         pre = np.arange(self.n_pre).reshape(self.pre_view)
         post = np.arange(self.n_post).reshape(self.post_view)
-        columns = [
-            np.broadcast_arrays(pre[p.pre], post[p.post], synapse[p.parameter]) for p in self.pieces()
-        ]
+        columns = [np.broadcast_arrays(pre[p.pre], post[p.post], synapse[p.parameter]) for p in self.pieces()]
         i, j, s = (np.concatenate([np.ravel(c[k]) for c in columns]) for k in range(3))
         order = np.lexsort((i, j))
         return i[order], j[order], s[order]

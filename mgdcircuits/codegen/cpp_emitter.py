@@ -101,9 +101,7 @@ def choose_lanes(members: int, batch: int) -> int:
 class Emitter:
     """Writes the C++ of a program."""
 
-    def __init__(
-        self, program: Program, layout: Layout, ticks: int, evaluations: int, phases: tuple[str, ...]
-    ) -> None:
+    def __init__(self, program: Program, layout: Layout, ticks: int, evaluations: int, phases: tuple[str, ...]) -> None:
         self.program = program
         self.chosen = {name: program.phases()[name] for name in phases}
         self.layout = layout
@@ -476,7 +474,9 @@ void mgd_run(Session* s, int phase, std::int64_t n, std::int64_t n_p, std::int64
                 lines.append(f"const double {name} = {cpp_expression(part)};")
             used |= names(text)
             statements.append((statement.target, text))
-        arguments = {n for o in kernel.operands.values() if isinstance(o, Random) for a in o.arguments for n in names(a)}
+        arguments = {
+            n for o in kernel.operands.values() if isinstance(o, Random) for a in o.arguments for n in names(a)
+        }
         return statements, [*self._uniforms(kernel, used | arguments), *lines]
 
     def _statements(self, kernel: Kernel, statements, kind: str) -> list[str]:
@@ -551,7 +551,9 @@ void mgd_run(Session* s, int phase, std::int64_t n, std::int64_t n_p, std::int64
     def _fill(self, name: str, operand: Random, n: int, number: int) -> list[str]:
         """Draws of all elements of an array per member, beforehand."""
         site, count = self.sites[operand.site], COUNTS[operand.scope]
-        fill = {"rand": "fill_uniform_lanes", "randn": "fill_normal_lanes", "bit": "fill_signs_lanes"}.get(operand.function)
+        fill = {"rand": "fill_uniform_lanes", "randn": "fill_normal_lanes", "bit": "fill_signs_lanes"}.get(
+            operand.function
+        )
         if fill is None:
             raise BuildError(f"{operand.site}: {operand.function}() of a parameter runs on the numpy target only")
         # a power of two elements a task, so that no call of the generator is shared between tasks
@@ -564,7 +566,9 @@ void mgd_run(Session* s, int phase, std::int64_t n, std::int64_t n_p, std::int64
             "});",
         ]
         if operand.function == "bit":
-            lines.append(f"for (Index k = 0; k < {n}LL * Y::MP; ++k) fill_{name}[k] = T(0.5) * (fill_{name}[k] + T(1));")
+            lines.append(
+                f"for (Index k = 0; k < {n}LL * Y::MP; ++k) fill_{name}[k] = T(0.5) * (fill_{name}[k] + T(1));"
+            )
         return lines
 
     # Couplings
@@ -711,7 +715,9 @@ void mgd_run(Session* s, int phase, std::int64_t n, std::int64_t n_p, std::int64
 
     def _sample(self, kernel: Sample) -> list[str]:
         site = self.sites["sample"]
-        count = f"static_cast<std::uint64_t>(s.n_p / static_cast<std::int64_t>(s.p[{self.parameter_index['period_x']}]))"
+        count = (
+            f"static_cast<std::uint64_t>(s.n_p / static_cast<std::int64_t>(s.p[{self.parameter_index['period_x']}]))"
+        )
         choose = {
             "random": f"integer(s.lane_keys[{site} * Y::R + r], s.lane_replica[r] % {self.layout.batch}, 0, count, n)",
             "sequential": "(count * Y::B + b) % n",
@@ -728,7 +734,9 @@ void mgd_run(Session* s, int phase, std::int64_t n, std::int64_t n_p, std::int64
         ]
         for array, expression, operands in kernel.inputs:
             read = "s.x_bytes ? T(s.x_bytes[k]) * T(s.x_scale) : T(s.x_floats[k]) * T(s.x_scale)"
-            lines += self._present(array, expression, operands, f"const Index k = chosen[r] * s.n_inputs + u; x_lanes[l] = {read};")
+            lines += self._present(
+                array, expression, operands, f"const Index k = chosen[r] * s.n_inputs + u; x_lanes[l] = {read};"
+            )
         if kernel.labels.name in self.arrays:
             lines.append(
                 f"if (s.n_targets == 1) for (Index r = 0; r < Y::R; ++r) {_pointer(kernel.labels)}[r] = s.y_values[chosen[r]];"
@@ -797,5 +805,3 @@ def _factor(name: str) -> str:
 def _safe(name: str) -> str:
     made = identifier(name)
     return "".join(c if c.isalnum() or c == "_" else "_" for c in made)
-
-

@@ -139,8 +139,6 @@ class CppTarget(Target):
             compiled.numbers[k] = self.parameters[name]
         iterating = phase == "iteration"
         offset = 0 if iterating else EVALUATION_COUNT
-        compiled.library.mgd_run(
-            compiled.handle, group.index(phase), count, self.iteration, offset, self.threads
-        )
+        compiled.library.mgd_run(compiled.handle, group.index(phase), count, self.iteration, offset, self.threads)
         if iterating:
             self.iteration += count

@@ -10,7 +10,9 @@ import ast
 from collections.abc import Callable, Hashable
 
 
-def split(text: str, kind_of: Callable[[str], Hashable | None], prefix: str) -> tuple[str, dict[str, tuple[Hashable, str]]]:
+def split(
+    text: str, kind_of: Callable[[str], Hashable | None], prefix: str
+) -> tuple[str, dict[str, tuple[Hashable, str]]]:
     """Take out the largest non-trivial parts whose names are all of one kind.
 
     Parameters

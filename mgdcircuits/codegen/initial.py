@@ -43,9 +43,7 @@ def initial_values(
     if hasattr(owner, "topology"):
         fans |= {"fan_in": owner.topology.fan_in, "fan_out": owner.topology.fan_out}
     lookups = [{"i": Position()}.get]
-    resolver = Resolver(
-        circuit.spec.parameters, {**constants, **fans}, lookups, f"{name}/initial", Scope.INITIAL
-    )
+    resolver = Resolver(circuit.spec.parameters, {**constants, **fans}, lookups, f"{name}/initial", Scope.INITIAL)
     expression = resolver.expression(variable.initial)
     values: dict[str, object] = {}
     for key, operand in resolver.operands.items():

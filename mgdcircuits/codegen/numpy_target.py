@@ -344,7 +344,9 @@ class NumpyTarget(Target):
         chosen = self.sample_indices(kernel.sampling)
         if STIMULUS in self._arrays:
             if len(self.data.x) > MAX_STIMULI:
-                raise RunError(f"a baseline per stimulus needs at most {MAX_STIMULI} samples; there are {len(self.data.x)}")
+                raise RunError(
+                    f"a baseline per stimulus needs at most {MAX_STIMULI} samples; there are {len(self.data.x)}"
+                )
             self._arrays[STIMULUS][...] = chosen
         present(self, kernel, self.data.x[chosen] * self.dtype.type(self.data.scale), self.data.y[chosen])
 
