@@ -219,7 +219,8 @@ def _line(axes: Axes, values: xr.DataArray, color: str, label: str, width: float
 def _iterations(axes: Axes, run: xr.Dataset) -> None:
     axes.set_xlabel("iteration")
     axes.set_xlim(left=0)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
 
 
 def _title(run: xr.Dataset) -> str:

@@ -73,7 +73,9 @@ def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Non
 def together(big) -> dict[str, np.ndarray]:
     """The run that the others are compared with: three members, one thread, one call."""
     found = run(big, seed=20, members=3, batch=20)
-    assert all(np.isfinite(v).all() and v.any() for n, v in found.items() if n in ("conv.w", "logits.b", "conv.w:velocity"))
+    assert all(
+        np.isfinite(v).all() and v.any() for n, v in found.items() if n in ("conv.w", "logits.b", "conv.w:velocity")
+    )
     return found
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import mgdcircuits as mgd
 from mgdcircuits import Session, load
 from mgdcircuits.circuit.program import Precision
 
@@ -104,7 +105,18 @@ def conv(folder: Path, rule: str, blocks: str):
     [("WP", "layer", "float64"), ("WP", "all", "float32"), ("NP", "layer", "float32"), ("NP", "all", "float64")],
 )
 def test_convolution(tmp_path, rule, blocks, dtype):
-    cpp, numpy = pair(conv(tmp_path, rule, blocks), dtype, (IMAGES, LABELS), batch=3, members=2)
+    pixels = mgd.datasets.from_arrays((255 * IMAGES).astype(np.uint8), LABELS, scale=1 / 255)
+    data = pixels if blocks == "layer" else (IMAGES, LABELS)
+    cpp, numpy = pair(conv(tmp_path, rule, blocks), dtype, data, batch=3, members=2)
+    assert_targets_agree(cpp, numpy)
+
+
+@pytest.mark.parametrize(
+    ("netlist", "data", "dtype"), [("analog_rc", "xor", "float32"), ("crossbar_rram", "letters", "float64")]
+)
+def test_circuits_with_charge_and_devices(netlists, netlist, data, dtype):
+    """Integration steps, a cost over a window, filters, measurement noise, noisy devices that saturate."""
+    cpp, numpy = pair(load(netlists / f"{netlist}.yaml"), dtype, data, members=3)
     assert_targets_agree(cpp, numpy)
 
 

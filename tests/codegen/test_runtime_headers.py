@@ -476,7 +476,7 @@ def test_function_is_accurate_and_the_same_in_every_width(libraries, name: str, 
     y = in_lanes(libraries, 16, 0, which, x, x)
     errors = ulp_errors(y, exact(name, x))
     worst = int(np.argmax(errors))
-    record_property("ulp", errors[worst])
+    record_property("ulp", float(errors[worst]))
     allowed = FUNCTIONS[name][1 if dtype is np.float32 else 2]
     assert errors[worst] <= allowed, f"{name}({x[worst]!r}) = {y[worst]!r}: {errors[worst]:.2f} ulp"
     for width in (0, 1, 4):
