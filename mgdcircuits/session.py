@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -83,8 +83,8 @@ class Session(SpikingSession):
         task = circuit.spec.task
         self.circuit = circuit
         self.batch = batch or (task.batch if task else 1)
-        seeds = list(seed) if isinstance(seed, Sequence) else [seed + m for m in range(members)]
-        if len(seeds) != members and isinstance(seed, Sequence) and members != 1:
+        seeds = [int(s) for s in seed] if np.ndim(seed) else [int(seed) + m for m in range(members)]
+        if len(seeds) != members and members != 1:
             raise RunError(f"{len(seeds)} seeds for {members} members")
         self.members = len(seeds)
         self.seeds = seeds
@@ -231,7 +231,7 @@ class Session(SpikingSession):
 
     @property
     def hardware_seconds(self) -> float:
-        """Simulated time: evaluations one after another, on `copies` of the circuit, and the writes."""
+        """Simulated time: evaluations one after another, on `copies` of the circuit; writes are not counted."""
         return self.iteration * self.clocks.evaluations * self._evaluation_seconds * self.batch / self._copies
 
     @cached_property
@@ -280,8 +280,7 @@ class Session(SpikingSession):
 
     def outputs(self) -> np.ndarray:
         """Outputs (batch, *output shape) of an unperturbed evaluation of the presented samples."""
-        self.target.run("evaluate")
-        return self._outputs()
+        return self._look(self._outputs)
 
     def _outputs(self) -> np.ndarray:
         array = self.output_array
@@ -305,13 +304,21 @@ class Session(SpikingSession):
 
     def cost(self) -> np.ndarray:
         """Cost (batch,) of an unperturbed evaluation of the presented samples."""
-        self.target.run("evaluate")
-        return self._replica_first(self.target.array("cost"), ())
+        return self._look(lambda: self._replica_first(self.target.array("cost"), ()))
 
     def accuracy(self) -> np.ndarray:
         """1 for a right answer, 0 for a wrong one, (batch,)."""
+        return self._look(lambda: self._replica_first(self.target.array("accuracy"), ()))
+
+    def _look(self, read: Callable[[], np.ndarray]) -> np.ndarray:
+        """What `read` finds after an unperturbed evaluation; states (the charge of a circuit) are put back afterwards."""
+        states = [a.name for _, v, a in self.circuit.variables.values() if v.role is Role.STATE]
+        kept = {name: self.target.array(name).copy() for name in states}
         self.target.run("evaluate")
-        return self._replica_first(self.target.array("accuracy"), ())
+        found = read()
+        for name, value in kept.items():
+            self.target.array(name)[...] = value
+        return found
 
     def evaluate(self, x: np.ndarray, y: np.ndarray, scale: float = 1.0) -> Evaluation:
         """Cost, accuracy and outputs on other data; the trajectory and the presented samples are not disturbed.

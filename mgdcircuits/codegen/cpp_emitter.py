@@ -525,7 +525,7 @@ void mgd_run(Session* s, int phase, std::int64_t n, std::int64_t n_p, std::int64
         for number, (name, operand) in enumerate(draws):
             lines += self._fill(name, operand, kernel.n, number)
         inside = []
-        for name in self._needed(kernel, statements):
+        for name in sorted(self._needed(kernel, statements)):  # the same text in every process: the cache goes by it
             operand = operands.get(name)
             if operand is None or self._uniform(operand) is not None:
                 continue
