@@ -209,7 +209,9 @@ def _line(axes: Axes, values: xr.DataArray, color: str, label: str, width: float
     x = values[ROW].values
     if "member" in values.dims:
         band = values.transpose(ROW, "member").values
-        axes.fill_between(x, np.nanmin(band, axis=1), np.nanmax(band, axis=1), color=color, alpha=0.15, linewidth=0)
+        some = np.isfinite(band).any(axis=1)
+        low, high = np.nanmin(band[some], axis=1), np.nanmax(band[some], axis=1)
+        axes.fill_between(x[some], low, high, color=color, alpha=0.15, linewidth=0)
         values = values.median("member")
     data = np.asarray(values.values, float)
     good = np.isfinite(data)

@@ -304,11 +304,17 @@ class Session(SpikingSession):
 
     def cost(self) -> np.ndarray:
         """Cost (batch,) of an unperturbed evaluation of the presented samples."""
+        self._needs("cost")
         return self._look(lambda: self._replica_first(self.target.array("cost"), ()))
 
     def accuracy(self) -> np.ndarray:
         """1 for a right answer, 0 for a wrong one, (batch,)."""
+        self._needs("accuracy")
         return self._look(lambda: self._replica_first(self.target.array("accuracy"), ()))
+
+    def _needs(self, name: str) -> None:
+        if not any(a.name == name for a in self.program.arrays):
+            raise RunError(f"{self.circuit.name}: the netlist has no `{name}`, so there is none to evaluate")
 
     def _look(self, read: Callable[[], np.ndarray]) -> np.ndarray:
         """What `read` finds after an unperturbed evaluation; states (the charge of a circuit) are put back afterwards."""
@@ -328,6 +334,7 @@ class Session(SpikingSession):
         x, y
             Any number of samples (n, *input shape), (n,) or (n, *output); the same for all members.
         """
+        self._needs("cost")
         wide = self._evaluator(len(x))
         for array in self.program.arrays:
             if array.sharing is Sharing.MEMBER:

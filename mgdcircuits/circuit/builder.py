@@ -69,7 +69,14 @@ class Builder:
                 parameters[name] = float(value)
         if self.circuit.spec.task is not None:
             iteration.append(Every("period_x", 0, (self.sample(),)))
+        trained: dict[str, str] = {}
         for spec in self.circuit.spec.learning:
+            for site in spec.sites:
+                if trained.setdefault(site.parameter, spec.name) != spec.name:
+                    raise BuildError(
+                        f"{spec.at}: {site.parameter} is trained by {trained[site.parameter]} and by {spec.name}; "
+                        "one learning system a parameter: name what each trains under `plastic`"
+                    )
             parameters[f"period_{spec.name}"] = float(self.clocks.periods[spec.name])
             system = System(self.circuit, spec, self.constants)
             iteration += self.learn(system)
