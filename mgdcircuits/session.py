@@ -14,6 +14,7 @@ import numpy as np
 from mgdcircuits import checkpoint
 from mgdcircuits.circuit import builder
 from mgdcircuits.circuit.circuit import Circuit
+from mgdcircuits.circuit.clocks import value_of
 from mgdcircuits.circuit.program import Array, Read, Sample, steps
 from mgdcircuits.codegen.initial import initial_values
 from mgdcircuits.codegen.numpy_target import NumpyTarget
@@ -243,20 +244,10 @@ class Session(SpikingSession):
         return self._hardware("copies", 1.0)
 
     def _hardware(self, key: str, default: float) -> float:
-        from mgdcircuits.netlist import expressions
-        from mgdcircuits.netlist.units import Quantity
-
         text = self.circuit.spec.hardware.inference.get(key)
         if text is None:
             return default
-        spec = self.circuit.spec
-        values = {
-            n: Quantity(v, spec.parameter_dimensions.get(n, (0,) * 7))
-            for n, v in spec.parameters.items()
-            if not isinstance(v, str)
-        }
-        values |= {n: Quantity(v, (0, 0, 1, 0, 0, 0, 0)) for n, v in self.clocks.seconds.items()}
-        return expressions.evaluate(text, values).value
+        return value_of(self.circuit, self.clocks, text)
 
     def writes(self, name: str) -> np.ndarray:
         """Writes of every device of a plastic parameter, shaped like it."""

@@ -31,6 +31,18 @@ class Clocks:
         return self.seconds["iteration"]
 
 
+def value_of(circuit: Circuit, clocks: Clocks, text: str) -> float:
+    """The value of an expression of parameters and clocks, in SI units."""
+    spec = circuit.spec
+    values = {
+        n: Quantity(v, spec.parameter_dimensions.get(n, (0,) * 7))
+        for n, v in spec.parameters.items()
+        if not isinstance(v, str)
+    }
+    values |= {n: Quantity(v, SECOND) for n, v in clocks.seconds.items()}
+    return expressions.evaluate(text, values).value
+
+
 def evaluations_of(system) -> int:
     """Evaluations in an iteration: a pass without perturbation counts once, the others once a block."""
     blocks = len(system.perturb.blocks) if system.perturb else 1

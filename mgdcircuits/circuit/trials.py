@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from mgdcircuits.circuit import forward
 from mgdcircuits.circuit.builder import Builder, X
 from mgdcircuits.circuit.circuit import Population, replica_scalar
-from mgdcircuits.circuit.clocks import multiple, runs_freely
+from mgdcircuits.circuit.clocks import multiple, runs_freely, value_of
 from mgdcircuits.circuit.cost import LABEL, TARGET, cost_steps, task_arrays
 from mgdcircuits.circuit.event_kernels import Forget, Observe
 from mgdcircuits.circuit.events import Events
@@ -46,7 +46,6 @@ from mgdcircuits.circuit.stimuli import MAX_STIMULI, STIMULUS
 from mgdcircuits.errors import BuildError
 from mgdcircuits.netlist import expressions
 from mgdcircuits.netlist.spec import Phase, Role, Sharing
-from mgdcircuits.netlist.units import Quantity
 
 GRADIENT_REFUSAL = "spikes have no gradient; use finite differences of the expected cost, with common random numbers"
 
@@ -186,14 +185,7 @@ class TrialBuilder(Builder):
         return multiple(every, self.dt, f"the perturbation of {system.spec.name}", "dt")
 
     def _evaluate(self, text: str) -> float:
-        spec = self.circuit.spec
-        values = {
-            n: Quantity(v, spec.parameter_dimensions.get(n, (0,) * 7))
-            for n, v in spec.parameters.items()
-            if not isinstance(v, str)
-        }
-        values |= {n: Quantity(v, (0, 0, 1, 0, 0, 0, 0)) for n, v in self.clocks.seconds.items()}
-        return expressions.evaluate(text, values).value
+        return value_of(self.circuit, self.clocks, text)
 
     def _resets(self) -> list[Node]:
         """Back to the initial values; random ones are drawn anew for each trial."""
