@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mgdcircuits.circuit.kept import asked, every_evaluation, kept_name
 from mgdcircuits.circuit.program import Array
 from mgdcircuits.errors import RecordError
-from mgdcircuits.netlist.spec import RecordSpec, Sharing
+from mgdcircuits.netlist.spec import LearningSpec, RecordSpec, Role, Sharing
+from mgdcircuits.netlist.units import DIMENSIONLESS, describe, divide
 from mgdcircuits.record import DECLARED, ROW, Declaration, Intent
 
 if TYPE_CHECKING:
@@ -36,22 +38,35 @@ MEND = "leave it out of `record:`, or say what to record instead (--record NAME,
 
 
 @dataclass(frozen=True)
+class Source:
+    """What a variable of the dataset is read from: an array, or one for each block of a learning system."""
+
+    name: str
+    arrays: tuple[Array, ...]
+    blocks: tuple[str, ...] = ()  # what each block perturbs; none: there is no such axis
+    evaluated: bool = False  # by an iteration: there is no value before the first one
+
+
+@dataclass(frozen=True)
 class Reading:
-    """One array of the session that goes to disk."""
+    """A source that goes to disk."""
 
     declaration: Declaration
-    array: str
+    source: Source
     shape: tuple[int, ...]  # behind the member axis
     units: tuple[int, ...] | None
 
     def read(self, session: Session) -> np.ndarray:
-        """The values now; members first where there are several."""
-        values = np.asarray(session.view(self.array))
+        """The values now; members first where there are several, then blocks."""
         leading = (session.members,) if session.members > 1 else ()
-        if self.units is not None:
-            lanes = self.shape[:-1]
-            values = values.reshape((*leading, *lanes, -1))[..., list(self.units)]
-        return values.reshape((*leading, *self.shape))
+        values = []
+        for array in self.source.arrays:
+            value = np.asarray(session.view(array.name))
+            if self.units is not None:
+                lanes = (session.batch,) if array.sharing is Sharing.REPLICA else ()
+                value = value.reshape((*leading, *lanes, -1))[..., list(self.units)]
+            values.append(np.full_like(value, np.nan) if self.source.evaluated and not session.iteration else value)
+        return np.stack(values, axis=len(leading)).reshape((*leading, *self.shape))
 
 
 @dataclass(frozen=True)
@@ -196,8 +211,7 @@ class Recorder:
         session.watch(word, every=self._seconds(entry), units=list(units))
         trace = Trace(word, variable.unit, units, session.members * session.batch)
         name = f"{trace.name}_unit"
-        self.declarations.append(_coordinate(name, f"unit of {word}"))
-        self.constants[name] = np.array(units)
+        self._coordinate(_coordinate(name, f"unit of {word}"), np.array(units))
         self.sizes |= {name: len(units), f"{trace.name}_replica": trace.replicas}
         self._add_events(trace)
 
@@ -207,83 +221,120 @@ class Recorder:
             self._add_trace(entry)
             return
         period = self._period(entry)
-        for name, array in self._sources(entry).items():
-            if name in DECLARED:
-                name = f"record_{name}"
-            label = array.name
-            dimension = ROW if period is None else f"{name}_{ROW}"
-            shape, dims = list(array.shape), _axes(name, array.shape)
-            units = None
-            if entry.units is not None:
-                units = _units(entry, array.n)
-                shape, dims = [len(units)], [f"{name}_unit"]
-            elif shape == [1]:
-                shape, dims = [], []
-            if array.sharing is Sharing.REPLICA and self._session.batch > 1:
-                shape, dims = [self._session.batch, *shape], [f"{name}_sample", *dims]
-            self.sizes |= dict(zip(dims, shape, strict=True))
-            if units is not None:
-                at = Declaration(
-                    f"{name}_unit", (f"{name}_unit",), f"unit of {label}", "1", Intent.COORDINATE, "i8", False
-                )
-                self.declarations.append(at)
-                self.constants[at.name] = np.array(units)
-            dtype = {"real": "f4", "double": "f8", "integer": "i8"}[array.precision.value]
-            text = f"{label}, recorded at iteration" if period is None else f"{label}, every {entry.every}"
-            declared = Declaration(name, (dimension, *dims), text, self._unit_of(array), Intent.RECORDED, dtype)
-            declared = declared.with_members(self._session.members)
-            self.declarations.append(declared)
-            reading = Reading(declared, array.name, tuple(shape), units)
-            if period is None:
-                self.clocked.setdefault(ROW, (0, []))[1].append(reading)
-                continue
-            clock = Declaration(
-                dimension, (dimension,), f"iterations done, of {label}", "1", Intent.COORDINATE, "i8", False
-            )
-            self.declarations.append(clock)
-            self.clocked[dimension] = (period, [reading])
+        for source in self._sources(entry):
+            self._add_source(entry, source, period)
 
-    def _sources(self, entry: RecordSpec) -> dict[str, Array]:
-        """Name in the dataset to the array it is read from."""
+    def _add_source(self, entry: RecordSpec, source: Source, period: int | None) -> None:
+        name, array, members = source.name, source.arrays[0], self._session.members
+        if name in DECLARED:
+            name = f"record_{name}"
+        dimension = ROW if period is None else f"{name}_{ROW}"
+        shape, dims = list(array.shape), _axes(name, array.shape)
+        units = None
+        if entry.units is not None:
+            units = _units(entry, array.n)
+            shape, dims = [len(units)], [f"{name}_unit"]
+        elif shape == [1]:
+            shape, dims = [], []
+        if array.sharing is Sharing.REPLICA and self._session.batch > 1:
+            shape, dims = [self._session.batch, *shape], [f"{name}_sample", *dims]
+        if source.blocks:
+            shape, dims = [len(source.blocks), *shape], [f"{name}_block", *dims]
+            text = "what is perturbed in this block"
+            self._coordinate(
+                Declaration(dims[0], (dims[0],), text, "1", Intent.COORDINATE, "str", False), source.blocks
+            )
+        self.sizes |= dict(zip(dims, shape, strict=True))
+        if units is not None:
+            self._coordinate(_coordinate(f"{name}_unit", f"unit of {array.name}"), np.array(units))
+        dtype = {"real": f"f{self._session.target.dtype.itemsize}", "double": "f8", "integer": "i8"}[
+            array.precision.value
+        ]
+        text = (
+            f"{entry.variable}, recorded at iteration" if period is None else f"{entry.variable}, every {entry.every}"
+        )
+        declared = Declaration(name, (dimension, *dims), text, self._unit_of(array, entry), Intent.RECORDED, dtype)
+        declared = declared.with_members(members)
+        self.declarations.append(declared)
+        reading = Reading(declared, source, tuple(shape), units)
+        if period is None:
+            self.clocked.setdefault(ROW, (0, []))[1].append(reading)
+            return
+        text = f"iterations done, of {entry.variable}"
+        self.declarations.append(Declaration(dimension, (dimension,), text, "1", Intent.COORDINATE, "i8", False))
+        self.clocked[dimension] = (period, [reading])
+
+    def _coordinate(self, declared: Declaration, values: Any) -> None:
+        self.declarations.append(declared)
+        self.constants[declared.name] = values
+
+    def _sources(self, entry: RecordSpec) -> list[Source]:
+        """What an entry is read from."""
         word = entry.variable
         if word == "G":
             names = [n for n in self._session.circuit.plastic if f"{n}:G" in self._arrays]
-            return {f"G_{dataset_name(n)}": self._arrays[f"{n}:G"] for n in names}
-        if not entry.passes:
-            found = next((self._arrays[o] for o in (word, *self._scalars(word)) if o in self._arrays), None)
-            if found is not None:
-                return {dataset_name(word): found}
-            blocks = [a for prefix in self._scalars(word) for a in self._arrays if a.startswith(f"{prefix}@")]
-            if blocks:
-                many = len(blocks) > 1
-                return {f"{word}_block{a.rpartition('@')[2]}" if many else word: self._arrays[a] for a in blocks}
-            raise RecordError(f"{_at(entry)}record: the session keeps no values of {word}; {MEND}")
-        return {f"{dataset_name(word)}_{name}": self._of_pass(entry, name) for name in entry.passes}
+            return [Source(f"G_{dataset_name(n)}", (self._arrays[f"{n}:G"],)) for n in names]
+        found = self._of_passes(entry)
+        if found:
+            return found
+        if entry.passes and not self._session.circuit.spec.trial:
+            passes = ", ".join(entry.passes)
+            raise RecordError(f"{_at(entry)}record: the session keeps no values of {word} in the pass {passes}; {MEND}")
+        array = next((self._arrays[o] for o in (word, *self._scalars(word)) if o in self._arrays), None)
+        if array is not None:
+            _, variable, _ = self._session.circuit.variables.get(word, (None, None, None))
+            evaluated = variable is not None and variable.role in (Role.STORED, Role.TARGET)
+            return [Source(dataset_name(word), (array,), evaluated=evaluated)]
+        for system in self._session.circuit.spec.learning:
+            arrays = [a for name, a in self._arrays.items() if name.rpartition("@")[0] == f"{system.name}.{word}"]
+            if arrays:
+                return [_of_blocks(word, arrays, system)]
+        raise RecordError(f"{_at(entry)}record: the session keeps no values of {word}; {MEND}")
+
+    def _of_passes(self, entry: RecordSpec) -> list[Source]:
+        """Values of passes, each a variable of its own; the value of the last pass keeps the plain name."""
+        circuit, clocks = self._session.circuit, self._session.clocks
+        plain = not entry.passes and not every_evaluation(circuit, clocks, entry)
+        asking = [(s, name) for s in circuit.spec.learning for name in asked(circuit, clocks, entry, s)]
+        found = []
+        for system, name in asking:
+            numbers = range(1 if dict(system.passes)[name] == 0 else len(system.perturb.blocks))
+            arrays = [self._arrays.get(kept_name(system.name, entry.variable, name, k)) for k in numbers]
+            if None in arrays:
+                return []
+            several = sum(other == name for _, other in asking) > 1
+            label = "_".join([dataset_name(entry.variable), name, *([system.name] if several else [])])
+            plain_name = dataset_name(entry.variable)
+            source = Source(plain_name, (arrays[-1],)) if plain else _of_blocks(label, arrays, system)
+            found.append(replace(source, evaluated=True))
+        return found
 
     def _scalars(self, word: str) -> list[str]:
         return [f"{system.name}.{word}" for system in self._session.circuit.spec.learning]
 
-    def _of_pass(self, entry: RecordSpec, name: str) -> Array:
-        word, systems = entry.variable, self._session.circuit.spec.learning
-        options = [*(f"{scalar}.{name}" for scalar in self._scalars(word)), f"{word}@{name}"]
-        if any(dict(s.passes).get(name) == 0 for s in systems) and not self._session.circuit.is_continuous:
-            options.append(word)
-        for option in options:
-            if option in self._arrays:
-                return self._arrays[option]
-        raise RecordError(f"{_at(entry)}record: the session keeps no values of {word} in the pass {name}; {MEND}")
-
-    def _unit_of(self, array: Array) -> str:
-        for _, variable, candidate in self._session.circuit.variables.values():
-            if candidate.name == array.name.partition("@")[0].partition(":")[0]:
-                return variable.unit
-        return "1"
+    def _unit_of(self, array: Array, entry: RecordSpec) -> str:
+        circuit, word = self._session.circuit, entry.variable
+        spec = circuit.spec
+        cost = spec.cost.dimensions if spec.cost else DIMENSIONLESS
+        if word in circuit.variables:
+            return circuit.variables[word][1].unit
+        if word == "G":
+            return describe(divide(cost, circuit.variables[array.name.partition(":")[0]][1].dimensions))
+        if spec.cost and word == spec.cost.name:
+            return describe(cost)
+        phases = spec.trial.phases if spec.trial else ()
+        known = {a.name: a.dimensions for p in phases for a in p.measure}
+        known |= {a.name: a.dimensions for s in spec.learning for a in (*s.signals, *s.baseline)}
+        known |= {a.name: a.dimensions for a in spec.measure}
+        return describe(known.get(word, DIMENSIONLESS))
 
     def _period(self, entry: RecordSpec) -> int | None:
         """Iterations between two readings; None: with every row."""
         if entry.every is None:
             return None
         session, seconds = self._session, self._seconds(entry)
+        if every_evaluation(session.circuit, session.clocks, entry):
+            return 1
         ratio = seconds / session.clocks.iteration
         count = round(ratio)
         if count < 1 or abs(ratio - count) > 1e-6 * count:
@@ -367,6 +418,12 @@ def _recorded(name: str, dimension: str, text: str, units: str, dtype: str) -> D
 
 def _coordinate(name: str, text: str) -> Declaration:
     return Declaration(name, (name,), text, "1", Intent.COORDINATE, "i8", False)
+
+
+def _of_blocks(name: str, arrays: Sequence[Array], system: LearningSpec) -> Source:
+    """A source with an axis for the blocks of a system, unless there is only one."""
+    labels = [", ".join(dict.fromkeys(q.partition(".")[0] for q in block)) for block in system.perturb.blocks]
+    return Source(name, tuple(arrays), tuple(labels) if len(arrays) > 1 else ())
 
 
 def _axes(name: str, shape: Sequence[int]) -> list[str]:

@@ -130,6 +130,7 @@ def train(
             raise RunError(f"{name}={value}: expected at least 1")
     specs = as_specs(circuit.spec.record if record is None else record)
     _check_out(out, overwrite)
+    circuit = circuit.recording(specs)
     session = Session(
         circuit,
         batch=batch,
@@ -142,7 +143,7 @@ def train(
     dataset = _dataset(circuit, data, data_dir)
     if dataset is not None:
         session.set_data(dataset)
-    recorder = Recorder(session, specs)
+    recorder = Recorder(session, circuit.spec.record)
     run = _Run(session, dataset, recorder, gradient or recorder.wants_gradient)
     condition = None if until is None else Condition(until, run.scalars)
     plan = _Plan(int(iterations), int(evaluate_every or max(1, ceil(iterations / ROWS))))

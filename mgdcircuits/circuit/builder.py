@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from mgdcircuits.circuit import forward, gradient
 from mgdcircuits.circuit.circuit import Circuit, replica_scalar
 from mgdcircuits.circuit.clocks import Clocks, resolve
 from mgdcircuits.circuit.cost import LABEL, TARGET, CostSteps, cost_steps, task_arrays
+from mgdcircuits.circuit.kept import keep, measures
 from mgdcircuits.circuit.learning import System
-from mgdcircuits.circuit.operands import Resolver
+from mgdcircuits.circuit.operands import Lookup, Resolver
 from mgdcircuits.circuit.program import (
     Array,
     Between,
@@ -145,28 +146,50 @@ class Builder:
                 chosen.append(Step(step.kernel, rename, active, factor))
         return chosen
 
-    def cost_of(self, result: str, renamed: Mapping[str, str]) -> list[Node]:
-        """The cost of a pass into the per-replica scalar `result`."""
+    def results(self, system: System, name: str) -> list[Node]:
+        """The cost of a pass, and its measures, into per-replica scalars."""
+        renamed, nodes = system.passes[name], list[Node]()
+        for word, expression in self._quantities(system, name):
+            result = system.scalar(f"{word}.{name}").name
+            also = self._results_of(system, name)
+            made = cost_steps(self.circuit, expression, result, self.constants, also=also, site=word)
+            nodes += [replace(s, rename={n: renamed[n] for n in s.kernel.reads() if n in renamed}) for s in made.steps]
+        return nodes
+
+    def _quantities(self, system: System, name: str) -> list[tuple[str, str]]:
+        """What is evaluated of a pass: the cost, and the measures that somebody reads."""
         cost = self.circuit.spec.cost
         if cost is None:
             raise BuildError(f"{self.circuit.spec.file}: learning needs a cost: `cost: {{C: ...}}`")
-        made = cost_steps(self.circuit, cost.expression, result, self.constants, site=cost.name)
-        return [replace(s, rename={n: renamed[n] for n in s.kernel.reads() if n in renamed}) for s in made.steps]
+        wanted = measures(self.circuit, self.clocks, system.spec, name)
+        return [(cost.name, cost.expression), *((m.name, m.expression) for m in wanted)]
+
+    def _results_of(self, system: System, name: str) -> Lookup:
+        """The cost and the measures of a pass by their own names, which a later measure may read."""
+        words = {word for word, _ in self._quantities(system, name)}
+        return lambda word: Read(system.scalar(f"{word}.{name}"), Index.ZERO) if word in words else None
+
+    def _evaluated(
+        self, system: System, name: str, block: int = 0, active: frozenset[str] = frozenset(), factor: float = 0.0
+    ) -> list[Node]:
+        """What follows an evaluation: its values are kept where `record` asks for them, and it is counted."""
+        kept = keep(self.circuit, self.clocks, system.spec, name, block, system.passes[name], active, factor)
+        return [*kept, Count("evaluation")]
 
     def learn(self, system: System) -> list[Node]:
         """One iteration of a learning system."""
         if self.updates:
             return self._learn_continuous(system)
         nodes: list[Node] = []
-        spec, cost = system.spec, self.circuit.spec.cost
+        spec = system.spec
         blocks = [frozenset(self.circuit.variables[n][2].name for n in b) for b in spec.perturb.blocks]
         unperturbed = [name for name, factor in spec.passes if factor == 0]
         if unperturbed:
             nodes += self.forward
             for name in unperturbed:
                 system.passes[name] = {}
-                nodes += self.cost_of(system.scalar(f"{cost.name}.{name}").name, {})
-                nodes.append(Count("evaluation"))
+                nodes += self.results(system, name)
+                nodes += self._evaluated(system, name)
         else:
             nodes += self._needed_unperturbed(blocks)
         for number, active in enumerate(blocks):
@@ -176,11 +199,10 @@ class Builder:
                     continue
                 suffix = name if self._reads_pass(system, name) else "perturbed"
                 perturbed = self.perturbed(active, factor, suffix)
-                renamed = {k: v for s in perturbed for k, v in s.rename.items()}
-                system.passes[name] = renamed
+                system.passes[name] = {k: v for s in perturbed for k, v in s.rename.items()}
                 nodes += perturbed
-                nodes += self.cost_of(system.scalar(f"{cost.name}.{name}").name, renamed)
-                nodes.append(Count("evaluation"))
+                nodes += self.results(system, name)
+                nodes += self._evaluated(system, name, number, active, factor)
             nodes += self._after_passes(system, number)
         nodes.append(system.updates())
         return nodes
@@ -207,26 +229,29 @@ class Builder:
 
     def _learn_continuous(self, system: System) -> list[Node]:
         nodes: list[Node] = []
-        spec, cost = system.spec, self.circuit.spec.cost
+        spec = system.spec
         active = [frozenset(self.circuit.variables[n][2].name for n in b) for b in spec.perturb.blocks]
         for name, factor in spec.passes:
             if factor == 0:
-                nodes += self.dynamic_pass(frozenset(), 0.0, system.scalar(f"{cost.name}.{name}").name)
-                nodes += self._keep(system, name)
+                nodes += self._dynamic_pass(system, name)
+                nodes += self._evaluated(system, name)
         for number, names in enumerate(active):
             nodes += system.draw(number)
             for name, factor in spec.passes:
                 if factor:
-                    nodes += self.dynamic_pass(names, factor, system.scalar(f"{cost.name}.{name}").name)
-                    nodes += self._keep(system, name)
+                    nodes += self._dynamic_pass(system, name, names, factor)
+                    nodes += self._evaluated(system, name, number, names, factor)
             nodes += self._after_passes(system, number)
         nodes.append(system.updates())
         return nodes
 
-    def _keep(self, system: System, name: str) -> list[Node]:
-        """Copies of the stored variables that an estimate reads of this pass."""
+    def _dynamic_pass(
+        self, system: System, name: str, active: frozenset[str] = frozenset(), factor: float = 0.0
+    ) -> list[Node]:
+        """One evaluation of a learning system, with its cost, its measures and the states that its estimate reads."""
         system.passes[name] = {}
-        nodes: list[Node] = [Count("evaluation")]
+        words = [(system.scalar(f"{w}.{name}").name, w, text) for w, text in self._quantities(system, name)]
+        nodes = self.dynamic_pass(active, factor, words, self._results_of(system, name))
         if self._reads_pass(system, name):
             for population in self.circuit.populations.values():
                 for variable in population.spec.variables:
@@ -238,19 +263,32 @@ class Builder:
                         nodes.append(Copy(source.name, kept.name))
         return nodes
 
-    def dynamic_pass(self, active: frozenset[str], factor: float, result: str) -> list[Node]:
-        """One evaluation of a circuit with dynamics: `ticks` integration steps; states carry over."""
-        cost = self.circuit.spec.cost
+    def dynamic_pass(
+        self,
+        active: frozenset[str],
+        factor: float,
+        quantities: Sequence[tuple[str, str, str]],
+        also: Lookup | None = None,
+    ) -> list[Node]:
+        """One evaluation of a circuit with dynamics: `ticks` integration steps; states carry over.
+
+        `quantities` are (array of the result, name, expression): averaged over the window of the cost, but those that
+        read another quantity, which are evaluated from it afterwards.
+        """
         evaluate: list[Node] = [replace(s, active=active, factor=factor) for s in self.forward]
         update: list[Node] = [replace(s, active=active, factor=factor) for s in self.updates]
-        if cost is None:
-            return [Ticks(self.clocks.ticks, (*evaluate, *update))]
-        first, last = self.window()
-        weight = 1.0 / (last - first)
-        made = cost_steps(self.circuit, cost.expression, result, self.constants, weight, site=cost.name)
-        self.arrays[result] = replica_scalar(result)
-        measure = Between(first, last, made.steps)
-        return [Clear(result), Ticks(self.clocks.ticks, (*evaluate, measure, *update))]
+        first, last = self.window() if quantities else (0, 1)
+        words = {word for _, word, _ in quantities}
+        before, inside, after = list[Node](), list[Node](), list[Node]()
+        for result, word, expression in quantities:
+            late = bool(expressions.names(expression) & words)
+            weight = None if late else 1.0 / (last - first)
+            steps = cost_steps(self.circuit, expression, result, self.constants, weight, also, site=word).steps
+            (after if late else inside).extend(steps)
+            before += [] if late else [Clear(result)]
+            self.arrays[result] = replica_scalar(result)
+        measure = [Between(first, last, tuple(inside))] if inside else []
+        return [*before, Ticks(self.clocks.ticks, (*evaluate, *measure, *update)), *after]
 
     def window(self) -> tuple[int, int]:
         """Ticks of an evaluation over which the cost is averaged."""
@@ -275,7 +313,7 @@ class Builder:
             made = cost_steps(self.circuit, cost.expression, "cost", self.constants)
         nodes: list[Node] = []
         if self.updates:
-            nodes += self.dynamic_pass(frozenset(), 0.0, "cost")
+            nodes += self.dynamic_pass(frozenset(), 0.0, [("cost", cost.name, cost.expression)] if cost else [])
             nodes += self.forward
         else:
             nodes += self.forward

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -14,7 +15,16 @@ from mgdcircuits.circuit import topology
 from mgdcircuits.circuit.program import Array, Index, Read
 from mgdcircuits.errors import BuildError
 from mgdcircuits.netlist import load as load_spec
-from mgdcircuits.netlist.spec import Axis, CircuitSpec, CouplingSpec, PopulationSpec, Role, Sharing, Variable
+from mgdcircuits.netlist.spec import (
+    Axis,
+    CircuitSpec,
+    CouplingSpec,
+    PopulationSpec,
+    RecordSpec,
+    Role,
+    Sharing,
+    Variable,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,6 +219,17 @@ class Circuit:
             found = [int(k) for t in texts for k in re.findall(r"\bx__(\d+)\b", t)]
             numbers = max([numbers, *(k + 1 for k in found)])
         return (max(numbers, 1),)
+
+    def recording(self, entries: Iterable[RecordSpec]) -> Circuit:
+        """The same circuit with other entries of `record`: a session keeps of each pass what they ask for.
+
+        A variable may be called by its qualified name or as in a cost, `V_hidden`.
+        """
+        words = {f"{v.name}_{owner.name}": name for name, (owner, v, _) in self.variables.items()}
+        named = tuple(replace(e, variable=words.get(e.variable, e.variable)) for e in entries)
+        made = copy.copy(self)
+        made.spec = replace(self.spec, record=named)
+        return made
 
     def brian2(self, **options: Any):
         """Brian2 objects of the circuit, for a Brian2 `Network`; see `mgdcircuits.circuit.brian2_objects.build`."""

@@ -120,10 +120,11 @@ class System:
     # Signals and baselines: per-replica scalars
 
     def pass_lookup(self, name: str):
-        """`C.plus`, and a variable of a pass after its own name was found."""
-        cost = self.circuit.spec.cost
+        """`C.plus`, or a measure of a pass."""
+        spec = self.circuit.spec
+        known = {m.name for m in spec.measure} | ({spec.cost.name} if spec.cost else set())
         base, _, pass_name = name.partition(".")
-        if pass_name and cost is not None and base == cost.name and pass_name in dict(self.spec.passes):
+        if base in known and pass_name in dict(self.spec.passes):
             return Read(self.scalar(name), Index.ZERO)
         return None
 

@@ -166,7 +166,8 @@ def measured(document: Document, objects: Objects, expressions: Expressions, col
             if expression is not None:
                 dims = dimensions_of(expression, objects, expressions, columns)
             result.dimensions[str(name)] = dims
-            result.cost = CostSpec(str(name), expression or "0", _window(document, expressions), at)
+            window = _window(document, expressions)
+            result.cost = CostSpec(str(name), expression or "0", window, at, dims or DIMENSIONLESS)
     measures = []
     for name, text in document.measure.items():
         expression = reduced(text, f"`{name}`", objects, expressions, known(result), columns)

@@ -232,6 +232,7 @@ class CostSpec:
     expression: str
     over: tuple[float, float] | None = None
     at: Position | None = None
+    dimensions: Dimensions = (0,) * 7
 
 
 @dataclass(frozen=True)
