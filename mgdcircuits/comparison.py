@@ -12,10 +12,7 @@ if TYPE_CHECKING:
 
 
 def compare(session: Session, groups: Sequence[str]) -> dict[str, np.ndarray]:
-    """The estimate as it will be after the next iteration, before an update clears it, against the gradient.
-
-    That iteration is run with its update put off, looked at, and taken back: draws are functions of the iteration, so
-    that looking changes nothing.
+    """Run an iteration, and compare the estimate that it leaves with the gradient at the parameters that it began with.
 
     Parameters
     ----------
@@ -29,36 +26,18 @@ def compare(session: Session, groups: Sequence[str]) -> dict[str, np.ndarray]:
     dict
         `cosine`, `norm_ratio`: ([member],); `group_cosine`, `group_norm_ratio`: ([member], groups).
     """
-    target, now = session.target, session.iteration
-    kept = {a.name: target.array(a.name).copy() for a in session.program.arrays}
-    numbers = dict(target.parameters)
-    found: dict[str, np.ndarray] = {}
-    for system in session.circuit.spec.learning:
-        key = f"period_{system.name}"
-        postponed = _without_update(now, int(numbers.get(key, 1)))
-        if postponed is None:  # in the first windows the word n_G cannot be kept and the update put off
-            found = _angles({}, {}, groups, session.members)
-            break
-        target.parameters[key] = float(postponed)
-    else:
-        session.step(1)
-        estimate = session.gradient_estimate()
-        found = _angles(estimate, session.exact_gradient(wrt=list(estimate)), groups, session.members)
-    target.parameters.update(numbers)
-    for name, values in kept.items():
-        target.array(name)[...] = values
-    target.iteration = now
-    return found
-
-
-def _without_update(now: int, period: int) -> int | None:
-    """A period by which no update is due after iteration `now`, and as many iterations have been accumulated."""
-    if (now + 1) % period:
-        return period
-    windows = now // period
-    if windows == 1:
-        return None
-    return period * (windows or 2)
+    target = session.target
+    before = {a.name: target.array(a.name).copy() for a in session.circuit.plastic.values()}
+    session.step(1)
+    after = {a.name: target.array(a.name).copy() for a in session.program.arrays}
+    estimate = session.gradient_estimate()
+    try:
+        for name, values in before.items():
+            target.array(name)[...] = values
+        return _angles(estimate, session.exact_gradient(wrt=list(estimate)), groups, session.members)
+    finally:
+        for name, values in after.items():
+            target.array(name)[...] = values
 
 
 def _angles(

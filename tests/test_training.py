@@ -13,7 +13,6 @@ import pytest
 
 import mgdcircuits as mgd
 from mgdcircuits import training
-from mgdcircuits.comparison import _without_update
 from mgdcircuits.errors import RecordError, RunError
 from mgdcircuits.session import Session
 from mgdcircuits.stopping import Condition
@@ -137,15 +136,31 @@ def test_gradient_at_an_update(tau):
     assert np.isclose(run["norm_ratio"][-1], ratio, rtol=1e-6)
 
 
-@pytest.mark.parametrize("period", [1, 2, 3, 7])
-def test_putting_an_update_off_keeps_the_count(period):
-    for now in range(200):
-        other = _without_update(now, period)
-        if other is None:
-            assert now // period == 1
-            continue
-        assert now % other == now % period, "n_G"
-        assert (now + 1) % other != 0
+def test_gradient_at_an_update_is_that_of_the_parameters_before_it():
+    """Every row has an angle, also in the first windows; with a large step the parameters afterwards have another one."""
+    circuit = mgd.load(XOR, eta=30, tau_theta="2*iteration")
+    record = ["G", *(f"{v}_{layer}" for layer in ("hidden_layer", "output") for v in "wb")]
+    run = mgd.train(
+        circuit, iterations=6, evaluate_every=1, gradient=True, seed=3, dtype="float64", record=record, **FAST
+    )
+    assert np.isfinite(run["cosine"].values[1:]).all()
+    session = Session(circuit, target="numpy", seed=3, data="xor", dtype="float64")
+    for k in range(1, 7):
+        before = {name: value.copy() for name, value in session.parameters.items()}
+        session.step()
+        estimate = session.gradient_estimate()
+        for name, value in estimate.items():
+            owner, _, variable = name.partition(".")
+            np.testing.assert_array_equal(run[f"G_{variable}_{owner}"].values[k].ravel(), value.ravel())
+        after = {name: value.copy() for name, value in session.parameters.items()}
+        late, _ = cosine(estimate, session.exact_gradient())
+        for name, value in before.items():
+            session.parameters[name][...] = value
+        angle, _ = cosine(estimate, session.exact_gradient())
+        assert np.isclose(run["cosine"][k], angle, rtol=1e-9)
+        assert (abs(late - angle) > 1e-6) == (k % 2 == 0), "an update every second iteration"
+        for name, value in after.items():
+            session.parameters[name][...] = value
 
 
 @pytest.mark.parametrize("every", [1, 7, 49, 50, 51, 120, 1000])

@@ -287,7 +287,10 @@ class System:
             resolver.operands["folded"] = folded
         resolver.local.add("estimate")
         gradient = resolver.name("G")
+        # after an update G stays to be looked at; the next window begins without it
+        anew = [Statement(gradient, resolver.expression("where(n_G > 1, G, 0)"))] if self.spec.clear else []
         statements = (
+            *anew,
             Statement("estimate", text),
             Statement(gradient, resolver.expression(site.accumulate)),
         )
@@ -316,10 +319,6 @@ class System:
                 name = target
                 resolver.local.add(target)
             statements.append(Statement(name, text))
-        if self.spec.clear:
-            name = resolver.name("G")
-            writes[name] = self.arrays[f"{site.parameter}:G"]
-            statements.append(Statement(name, "0"))
         for key, operand in resolver.operands.items():
             if isinstance(operand, Read) and operand.index not in (Index.ELEMENT, Index.ZERO):
                 raise BuildError(

@@ -291,7 +291,7 @@ class LearningSpec:
     sites: tuple[Site, ...]
     update_every: str  # a duration
     update_at: str | None = None  # or a trial phase, or "reward"
-    clear: bool = True  # G is set to zero after an update
+    clear: bool = True  # G begins anew after an update
     at: Position | None = None
     baseline_per: str | None = None  # a column of the data: one baseline for each of its values ("stimulus")
 
