@@ -100,7 +100,9 @@ class Session(SpikingSession):
             self.set_data(data)
 
     def _initialise(self) -> None:
-        """Initial values of all variables, by keyed draws in numpy for both targets."""
+        """Initial values of all variables, by keyed draws in numpy for both targets; what nothing ever writes."""
+        for name, values in self.circuit.fixed.items():
+            self.target.array(name)[...] = values[:, None, None]
         for name, (_, variable, array) in self.circuit.variables.items():
             if variable.initial is not None:
                 self.target.array(array.name)[...] = self._initial_values(name, array)

@@ -339,18 +339,27 @@ POOLS = {
     "max_pool(2, stride=1)": (2, 1, 0, "max"),
     "mean_pool(3, stride=2)": (3, 2, 0, "mean"),
 }
+PADDED = {
+    "mean_pool(3, stride=1, padding=1)": (3, 1, 1, "mean"),
+    "max_pool(3, stride=2, padding=1)": (3, 2, 1, "max"),
+}
+CASES = [
+    *((variant, pool, "numpy") for variant, pool in zip(conv_variants(), POOLS, strict=True)),
+    *(({"kernel": 3}, pool, target) for pool in PADDED for target in ("numpy", "cpp")),
+]
 
 
-@pytest.mark.parametrize(("variant", "pool"), zip(conv_variants(), POOLS, strict=True), ids=str)
-def test_convolutions_and_pools_of_any_shape(variant, pool, tmp_path):
+@pytest.mark.parametrize(("variant", "pool", "target"), CASES, ids=str)
+def test_convolutions_and_pools_of_any_shape(variant, pool, target, tmp_path):
+    """A mean with padding is over the synapses that exist: four at a corner, nine inside."""
     given = ", ".join(f"{k}: {list(v) if isinstance(v, tuple) else v}" for k, v in variant.items())
     path = tmp_path / "odd.yaml"
     path.write_text(ODD.format(conv="{" + given + "}", pool=pool))
-    session = mgd.Session(mgd.load(path), batch=3, target="numpy", dtype="float64")
+    session = mgd.Session(mgd.load(path), batch=3, target=target, dtype="float64")
     rng = np.random.default_rng(4)
     set_parameters(session, rng)
     conv = conv_edges((4, 7, 6), 8, **variant)
-    pooled = pool_edges(conv.post_shape, *POOLS[pool])
+    pooled = pool_edges(conv.post_shape, *(POOLS | PADDED)[pool])
     layers = [
         Layer(conv, TANH, "conv.w", "conv.b"),
         Layer(pooled),

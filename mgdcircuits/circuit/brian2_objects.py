@@ -212,7 +212,7 @@ def _summed(coupling: Coupling, variable: Variable, drivers) -> Variable:
     expression = variable.expression
     match coupling.spec.reduce:
         case Reduce.MEAN:
-            expression = f"({expression})/{coupling.topology.fan_in}"
+            expression = f"({expression})/N_incoming"
         case Reduce.MAX:
             raise BuildError(f"{coupling.spec.at}: {coupling.name}: Brian2 has no maximum over synapses")
     several = len(drivers[coupling.post.name, target]) > 1

@@ -11,6 +11,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mgdcircuits.circuit import topology
 from mgdcircuits.circuit.program import Array, Index, Read
 from mgdcircuits.errors import BuildError
@@ -21,6 +23,7 @@ from mgdcircuits.netlist.spec import (
     CouplingSpec,
     PopulationSpec,
     RecordSpec,
+    Reduce,
     Role,
     Sharing,
     Variable,
@@ -86,6 +89,18 @@ class Coupling:
     def summed(self) -> tuple[Variable, ...]:
         """The summed equations, `X_post = ...`."""
         return tuple(v for v in self.spec.variables if v.role is Role.SUMMED)
+
+    @cached_property
+    def shares(self) -> np.ndarray:
+        """What a synapse counts in a mean over the synapses of its post unit: one over their number, for each unit."""
+        return 1.0 / np.maximum(self.topology.in_degrees(), 1)
+
+    @property
+    def share(self) -> Array | None:
+        """The array of `shares`, of a mean over synapses whose number differs between units; None: it is one number."""
+        if self.spec.reduce is not Reduce.MEAN or np.ptp(self.shares) == 0:
+            return None
+        return Array(f"{self.name}@share", (self.post.n,), Sharing.MEMBER)
 
     def read_own(self, name: str, synapse: Index = Index.SYNAPSE) -> Read | None:
         """The operand that reads a variable of the coupling itself."""
@@ -162,6 +177,11 @@ class Circuit:
             return (order[owner.post.name], 0) if isinstance(owner, Coupling) else (order[owner.name], 1)
 
         return {n: self.variables[n][2] for n in sorted(names, key=rank)}
+
+    @property
+    def fixed(self) -> dict[str, np.ndarray]:
+        """Values of the arrays that nothing writes, by name."""
+        return {c.share.name: c.shares for c in self.couplings.values() if c.share is not None}
 
     @property
     def n_parameters(self) -> int:

@@ -24,7 +24,7 @@ from mgdcircuits.circuit.program import (
     Step,
 )
 from mgdcircuits.errors import BuildError
-from mgdcircuits.netlist.spec import Reduce, Role, Sharing, Sparse, Variable
+from mgdcircuits.netlist.spec import Reduce, Role, Sharing, Variable
 
 
 def population_resolver(
@@ -57,9 +57,12 @@ def couple(circuit: Circuit, coupling: Coupling, summed: Variable, target: Array
     resolver = coupling_resolver(circuit, coupling, f"{coupling.name}.{summed.name}", constants)
     expression, reduce = resolver.expression(summed.expression), coupling.spec.reduce
     if reduce is Reduce.MEAN:
-        if isinstance(coupling.spec.topology, Sparse) and coupling.spec.topology.in_degree is None:
-            raise BuildError(f"{coupling.spec.at}: a mean over a sparse coupling needs a fixed `in_degree`")
-        expression, reduce = f"({expression})/{coupling.topology.fan_in}", Reduce.SUM
+        reduce = Reduce.SUM
+        if coupling.share is None:
+            expression = f"({expression})/{round(1 / coupling.shares[0])}"
+        else:
+            resolver.operands["_share"] = Read(coupling.share, Index.POST)
+            expression = f"({expression})*_share"
     kernel = Couple(
         f"{coupling.name}.{summed.name}",
         (Statement("target", expression),),

@@ -95,6 +95,14 @@ class Topology:
         """The C++ type with its compile-time extents."""
         raise NotImplementedError
 
+    def in_degrees(self) -> np.ndarray:
+        """Number of synapses of each post unit, (n_post,): fewer where a window hangs over the border."""
+        count = np.zeros(self.post_view, np.int64)
+        for piece in self.pieces():
+            shape = piece.shape(self)
+            count[piece.post] += prod(shape[axis] for axis in piece.reduce_axes)
+        return count.ravel()
+
     def indices(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(i, j, synapse): pre unit, post unit and parameter index of every connection, for Brian2's `Synapses`."""
         synapse = np.arange(self.n_synapses).reshape(self.parameter_view)
@@ -343,6 +351,9 @@ class Sparse(Topology):
 
     def pieces(self):
         yield Piece((slice(None),), (self.pre,), (self.post,), reduce_axes=(), pre_axes=(), parameter_axes=())
+
+    def in_degrees(self):
+        return np.bincount(self.post, minlength=self.n_post)
 
     def indices(self):
         return self.pre, self.post, np.arange(len(self.pre))
