@@ -361,16 +361,21 @@ def _with_includes(tree: Map, above: tuple[Path, ...], report: Report) -> Map:
     return merge(result, rest)
 
 
-def merge(base: Map, over: Map) -> Map:
-    """`over` on top of `base`: maps are merged by key, anything else is replaced."""
+KEEP_NONE = ("accuracy", "parallel", "data")
+"""Keys of which `none` is a value of its own; so it is for every name under `replace`."""
+
+
+def merge(base: Map, over: Map, inside: str = "") -> Map:
+    """`over` on top of `base`: maps are merged by key, anything else is replaced, and `none` takes a key out."""
     result = Map(base, over.at)
     for key, value in over.items():
         old = base.get(key)
-        if isinstance(old, Map) and isinstance(value, Text) and value.strip() == "none":
-            result.pop(key, None)  # `wp: none` takes an included map out
+        removes = isinstance(value, Text) and value.strip() == "none" and key not in KEEP_NONE and inside != "replace"
+        if old is not None and removes:
+            result.pop(key)
             continue
         if isinstance(old, Map) and isinstance(value, Map):
-            value = merge(old, value)
+            value = merge(old, value, str(key))
         result.pop(key, None) if key not in base else None
         result[key] = value
     return result

@@ -19,7 +19,7 @@ from mgdcircuits.netlist.expand import spatial
 from mgdcircuits.netlist.expressions import parse
 from mgdcircuits.netlist.learning import evaluations
 from mgdcircuits.netlist.show import effective, origins
-from mgdcircuits.netlist.source import dump, leaves, read
+from mgdcircuits.netlist.source import dump, leaves, merge, read
 from mgdcircuits.netlist.spec import (
     Axis,
     CircuitSpec,
@@ -344,6 +344,31 @@ def test_include_merges_by_key_and_keeps_origins(tmp_path: Path) -> None:
     assert re.search(r"wide.yaml:4 +parameters.d: 3", shown) and re.search(r"base.yaml:22 +task.x_image: x", shown)
     again = load(spec.text)  # the merged text stands alone
     assert [(p.name, p.shape) for p in again.populations] == [(p.name, p.shape) for p in spec.populations]
+
+
+def test_none_takes_an_included_key_out_at_any_depth(tmp_path: Path) -> None:
+    """Here the request of an update and a list; `none` as a value stays one."""
+    (tmp_path / "over.yaml").write_text(f"""
+include: {NETLISTS / "xor.yaml"}
+circuit: over
+parameters: {{eta: 0.1}}
+task: {{accuracy: none}}
+learning: {{mgd: {{update: {{request: none, use: adam}}}}}}
+record: none
+""")
+    base, spec = load(NETLISTS / "xor.yaml"), load(tmp_path / "over.yaml")
+    assert "first_moment" in spec.learning[0].sites[0].update, "`eta` is read by the library alone"
+    assert base.task is not None and base.task.accuracy is not None and base.record
+    assert spec.task is not None and spec.task.accuracy is None and not spec.record
+
+
+def test_none_under_replace_removes_a_variable(tmp_path: Path) -> None:
+    """There it is a value: the variable of the kind goes, not the replacement of the included file."""
+    kind, over = "{use: tanh, replace: {x: I, theta: 0}}", "{replace: {theta: none}}"
+    report = Report()
+    base, top = (read(f"circuit: a\nkinds: {{k: {text}}}\n", report)[0] for text in (kind, over))
+    replaced = merge(base, top)["kinds"]["k"]["replace"]
+    assert {str(k): str(v) for k, v in replaced.items()} == {"x": "I", "theta": "none"} and not report
 
 
 @pytest.mark.parametrize("name", ALL)

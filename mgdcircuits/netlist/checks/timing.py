@@ -90,7 +90,9 @@ def unused_parameter(circuit: Circuit, report: Report) -> None:
     main = circuit.spec.file
     if all(text.at.file == main or text.at.file.startswith("override") for text in parameters.texts.values()):
         return
-    words = {w for _, leaf in leaves(circuit.tree) for w in WORD.findall(leaf)}
+    texts = [str(leaf) for _, leaf in leaves(circuit.tree)]
+    texts += [site.update for system in circuit.spec.learning for site in system.sites]  # library snippets written out
+    words = {w for text in texts for w in WORD.findall(text)}
     for name, value in parameters.texts.items():
         if value.at.file != main or name in words or name in parameters.clock_names:
             continue
