@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,8 +23,11 @@ from mgdcircuits.codegen.numpy_target import NumpyTarget
 from mgdcircuits.codegen.presenting import present
 from mgdcircuits.codegen.target import EVALUATE, ITERATE, Data, Target
 from mgdcircuits.datasets import Dataset, as_dataset
+from mgdcircuits.divergence import ON_NAN, Watch
 from mgdcircuits.errors import RunError
+from mgdcircuits.interrupts import Held
 from mgdcircuits.netlist.spec import Role, Sharing
+from mgdcircuits.pace import Pace
 from mgdcircuits.spiking import SpikingSession, refuse_cpp
 
 TARGETS = ("cpp", "numpy")
@@ -59,6 +64,9 @@ class Session(SpikingSession):
         Of the C++ target; the results do not depend on it.
     data
         What `step` draws its samples from: a `Dataset`, a name, or arrays (x, y).
+    on_nan
+        What `step` does when a cost, a parameter or a state becomes infinite or not a number: ``"stop"`` with a RunError
+        that says where and why, or ``"continue"``.
 
     Raises
     ------
@@ -77,9 +85,12 @@ class Session(SpikingSession):
         dtype: str = "float32",
         threads: int = 1,
         data: Any = None,
+        on_nan: str = "stop",
     ) -> None:
         if target not in TARGETS:
             raise RunError(f"target {target!r} is unknown; expected one of {', '.join(TARGETS)}")
+        if on_nan not in ON_NAN:
+            raise RunError(f"on_nan {on_nan!r} is unknown; expected one of {', '.join(ON_NAN)}")
         refuse_cpp(circuit, target)
         task = circuit.spec.task
         self.circuit = circuit
@@ -94,6 +105,8 @@ class Session(SpikingSession):
         made = _target(target)
         self.target: Target = made(self.program, self.clocks, seeds, self.batch, np.dtype(dtype), threads)
         self.pinned = False
+        self._pace = Pace()
+        self._watch = Watch(self) if on_nan == "stop" else None
         self._wide: Session | None = None
         self._initialise()
         if data is not None:
@@ -127,6 +140,18 @@ class Session(SpikingSession):
         self._check_fit(dataset.x_train.shape[1:], y)
         self.target.set_data(Data(np.ascontiguousarray(dataset.x_train), y, float(dataset.scale)))
         self.pinned = False
+        self.__dict__.pop("data_digest", None)
+
+    @cached_property
+    def data_digest(self) -> str | None:
+        """SHA-256 of the samples that `step` draws from, by which a checkpoint knows them."""
+        data = self.target.data
+        if data is None:
+            return None
+        digest = hashlib.sha256(f"{data.x.dtype} {data.x.shape} {data.y.shape} {data.scale!r}".encode())
+        digest.update(data.x)
+        digest.update(data.y)
+        return digest.hexdigest()
 
     def _check_fit(self, shape: tuple[int, ...], y: np.ndarray) -> None:
         expected = self.circuit.input_shape
@@ -166,6 +191,7 @@ class Session(SpikingSession):
         self._present(x, y)
         self.pinned = True
         self.target.set_data(None)
+        self.__dict__.pop("data_digest", None)
 
     def _spread(self, x, y):
         x = np.asarray(x)
@@ -260,16 +286,46 @@ class Session(SpikingSession):
     def step(self, n: int = 1) -> None:
         """Run n iterations (an iteration is one draw of all codes with every evaluation that belongs to it).
 
+        Ctrl-C stops within 0.2 s, or at the end of the iteration; the session is whole then and can go on.
+
         Raises
         ------
         RunError
-            Nothing to show: neither `present` nor data.
+            Nothing to show: neither `present` nor data. A cost, parameter or state that is not finite any more.
         """
+        for _ in self.slices(n):
+            pass
+
+    def slices(self, n: int) -> Iterator[int]:
+        """As `step`, in slices of about 0.05 s; gives the iterations done so far after each."""
         if not self.circuit.spec.learning and self.circuit.spec.trial is None:
             raise RunError(f"{self.circuit.name}: the netlist has no `learning`, so there is nothing to step")
         if self.circuit.spec.task is not None and not self.pinned and self.target.data is None:
             raise RunError("nothing to show: call present(x, y) or set_data(...) first")
-        self.target.run("iteration", n)
+        yield from self._advance(n)
+
+    def _advance(self, n: int) -> Iterator[int]:
+        end = self.iteration + n
+        while (now := self.iteration) < end:
+            count = self._pace.next(end - now)
+            start = time.perf_counter()
+            finite = self.target.run("iteration", count)
+            passed = time.perf_counter() - start
+            self._pace.took(self.iteration - now, passed)
+            if self._watch is not None:
+                self._watch.look(self, now, finite, passed)
+            yield self.iteration
+
+    def check_finite(self) -> None:
+        """Whether parameters and states are finite.
+
+        Raises
+        ------
+        RunError
+            They are not, and the session was not told to continue.
+        """
+        if self._watch is not None:
+            self._watch.check(self)
 
     def outputs(self) -> np.ndarray:
         """Outputs (batch, *output shape) of an unperturbed evaluation of the presented samples."""
@@ -312,11 +368,12 @@ class Session(SpikingSession):
     def _look(self, read: Callable[[], np.ndarray]) -> np.ndarray:
         """What `read` finds after an unperturbed evaluation; states (the charge of a circuit) are put back afterwards."""
         states = [a.name for _, v, a in self.circuit.variables.values() if v.role is Role.STATE]
-        kept = {name: self.target.array(name).copy() for name in states}
-        self.target.run("evaluate")
-        found = read()
-        for name, value in kept.items():
-            self.target.array(name)[...] = value
+        with Held():
+            kept = {name: self.target.array(name).copy() for name in states}
+            self.target.run("evaluate")
+            found = read()
+            for name, value in kept.items():
+                self.target.array(name)[...] = value
         return found
 
     def evaluate(self, x: np.ndarray, y: np.ndarray, scale: float = 1.0) -> Evaluation:
@@ -431,9 +488,16 @@ class Session(SpikingSession):
         checkpoint.save(self, path)
 
     @staticmethod
-    def resume(path: str | Path, *, threads: int = 1, data: Any = None) -> Session:
+    def resume(
+        path: str | Path,
+        *,
+        circuit: Circuit | None = None,
+        threads: int = 1,
+        data: Any = None,
+        on_nan: str = "stop",
+    ) -> Session:
         """A session that goes on where `save` left it; see `mgdcircuits.checkpoint.resume`."""
-        return checkpoint.resume(path, threads=threads, data=data)
+        return checkpoint.resume(path, circuit=circuit, threads=threads, data=data, on_nan=on_nan)
 
     def set(self, **values: float) -> None:
         """Change netlist parameters of the running session, in SI units; nothing is compiled again.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from mgdcircuits.circuit.circuit import Circuit
@@ -36,6 +38,9 @@ class SpikingSession:
     members: int
     batch: int
 
+    def _advance(self, n: int) -> Iterator[int]:
+        raise NotImplementedError
+
     def run(self, duration: float | str) -> None:
         """Let time pass in a spiking circuit without trials.
 
@@ -59,7 +64,8 @@ class SpikingSession:
                 if not isinstance(v, str)
             }
             duration = expressions.evaluate(duration, values).value
-        self.target.run("iteration", multiple(float(duration), self._dt, "the duration", "dt"))
+        for _ in self._advance(multiple(float(duration), self._dt, "the duration", "dt")):
+            pass
 
     def watch(self, *names: str, every: float | None = None, units=slice(None)) -> None:
         """Record variables from now on, at the beginning of time steps (as Brian2's `StateMonitor` does).

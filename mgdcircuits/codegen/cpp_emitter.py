@@ -144,6 +144,7 @@ class Emitter:
 #include <vector>
 #include <mgd/conv2d.hpp>
 #include <mgd/dense.hpp>
+#include <mgd/finite.hpp>
 #include <mgd/functions.hpp>
 #include <mgd/layout.hpp>
 #include <mgd/one_to_one.hpp>
@@ -175,6 +176,7 @@ struct Session {{
   std::int64_t n_samples = 0, n_inputs = 0, n_targets = 0;
   double x_scale = 1;
   std::vector<Sparse> edges;
+  std::vector<const double*> watched;  // numbers of replicas that must stay finite
   std::uint64_t count_period() const {{ return static_cast<std::uint64_t>(offset + n_p * {self.ticks} + tick); }}
   std::uint64_t count_pass() const {{
     return static_cast<std::uint64_t>(offset + (n_p * {self.evaluations} + evaluation) * {self.ticks} + tick);
@@ -255,15 +257,20 @@ void mgd_set_data(Session* s, const std::uint8_t* bytes, const float* floats, co
   s->x_bytes = bytes; s->x_floats = floats; s->y_values = y;
   s->n_samples = n; s->n_inputs = n_inputs; s->n_targets = n_targets; s->x_scale = scale;
 }}
-void mgd_run(Session* s, int phase, std::int64_t n, std::int64_t n_p, std::int64_t offset, int threads) {{
-  s->threads = threads; s->n_p = n_p; s->offset = offset;
+void mgd_watch(Session* s, const double* const* numbers, int n) {{ s->watched.assign(numbers, numbers + n); }}
+// Runs a phase n times, or until a watched number is not finite; whether all are. Iterations are counted in n_p.
+int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64_t offset, int threads) {{
+  s->threads = threads; s->n_p = *n_p; s->offset = offset;
   for (std::int64_t k = 0; k < n; ++k) {{
     s->evaluation = 0;
     s->tick = 0;
     switch (phase) {{
 {cases}
     }}
+    *n_p = s->n_p;
+    if (!all_finite<Y>(s->watched)) return 0;
   }}
+  return 1;
 }}
 }}
 """

@@ -25,7 +25,8 @@ _SIGNATURES = {
     "mgd_set_keys": ([_P, _P], None),
     "mgd_set_edges": ([_P, ctypes.c_int, _I64, _I64, _I64, *([_P] * 8)], None),
     "mgd_set_data": ([_P, _P, _P, _P, _I64, _I64, _I64, ctypes.c_double], None),
-    "mgd_run": ([_P, ctypes.c_int, _I64, _I64, _I64, ctypes.c_int], None),
+    "mgd_watch": ([_P, _P, ctypes.c_int], None),
+    "mgd_run": ([_P, ctypes.c_int, _I64, ctypes.POINTER(_I64), _I64, ctypes.c_int], ctypes.c_int),
 }
 
 
@@ -112,6 +113,15 @@ class CppTarget(Target):
             return flat.reshape(array.n, self.members, lanes_of_member)[:, :, : self.batch]
         return flat[:, : self.members, None]
 
+    @property
+    def iteration(self) -> int:
+        """Iterations done. C++ counts them: a Ctrl-C after a run cannot come between the run and its count."""
+        return self._n_p.value
+
+    @iteration.setter
+    def iteration(self, value: int) -> None:
+        self._n_p = ctypes.c_int64(value)
+
     def array(self, name: str) -> np.ndarray:
         return self._views[name]
 
@@ -130,15 +140,19 @@ class CppTarget(Target):
             main.handle, as_bytes, as_floats, y.ctypes.data, len(x), n_inputs, n_targets, data.scale
         )
 
-    def run(self, phase: str, count: int = 1) -> None:
+    def watch(self, arrays: Sequence[str]) -> None:
+        super().watch(arrays)
+        places = [self._pointers[k] for name in arrays for k, a in enumerate(self.program.arrays) if a.name == name]
+        pointers = (ctypes.c_void_p * len(places))(*places)
+        self._main.library.mgd_watch(self._main.handle, pointers, len(places))
+
+    def run(self, phase: str, count: int = 1) -> bool:
         group = next(g for g in (*self._compiled, *LATER) if phase in g)
         if group not in self._compiled:
             self._compiled[group] = _Compiled(self, group, self._pointers)
         compiled = self._compiled[group]
         for k, name in enumerate(self.program.parameters):
             compiled.numbers[k] = self.parameters[name]
-        iterating = phase == "iteration"
-        offset = 0 if iterating else EVALUATION_COUNT
-        compiled.library.mgd_run(compiled.handle, group.index(phase), count, self.iteration, offset, self.threads)
-        if iterating:
-            self.iteration += count
+        offset = 0 if phase == "iteration" else EVALUATION_COUNT
+        index = group.index(phase)
+        return bool(compiled.library.mgd_run(compiled.handle, index, count, self._n_p, offset, self.threads))

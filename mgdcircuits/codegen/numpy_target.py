@@ -44,6 +44,7 @@ from mgdcircuits.codegen.evaluating import draw, draw_at, evaluate
 from mgdcircuits.codegen.presenting import present
 from mgdcircuits.codegen.target import EVALUATION_COUNT, ITERATE, Data, Target
 from mgdcircuits.errors import RunError
+from mgdcircuits.interrupts import Held
 from mgdcircuits.netlist.spec import Reduce, Sharing
 
 
@@ -97,12 +98,17 @@ class NumpyTarget(Target):
     def set_data(self, data: Data | None) -> None:
         self.data = data
 
-    def run(self, phase: str, count: int = 1) -> None:
+    def run(self, phase: str, count: int = 1) -> bool:
         self._count_offset = 0 if phase == "iteration" else EVALUATION_COUNT
-        with np.errstate(all="ignore"):
+        watched = [self._arrays[name] for name in self.watched]
+        with np.errstate(all="ignore"), Held() as interrupt:
             for _ in range(count):
                 self.evaluation = 0
                 self._nodes(self.program.phases()[phase])
+                interrupt.act()
+                if not all(np.isfinite(array).all() for array in watched):
+                    return False
+        return True
 
     # Control
 

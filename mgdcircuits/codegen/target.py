@@ -48,6 +48,7 @@ class Target(ABC):
         self.threads = threads
         self.parameters = dict(program.parameters)
         self.iteration = 0
+        self.watched: tuple[str, ...] = ()
         self.data: Data | None = None
 
     def numpy_dtype(self, array: Array) -> np.dtype:
@@ -63,8 +64,15 @@ class Target(ABC):
         """A live view of shape (elements, member, batch or 1)."""
 
     @abstractmethod
-    def run(self, phase: str, count: int = 1) -> None:
-        """Run a phase of the program `count` times; ``iteration`` advances `self.iteration`."""
+    def run(self, phase: str, count: int = 1) -> bool:
+        """Run a phase of the program `count` times; ``iteration`` advances `self.iteration`.
+
+        It stops after the first time that leaves a watched number infinite or not a number; whether none did.
+        """
+
+    def watch(self, arrays: Sequence[str]) -> None:
+        """Choose the numbers of replicas (float64, one element) that `run` watches."""
+        self.watched = tuple(arrays)
 
     @abstractmethod
     def set_data(self, data: Data | None) -> None:
