@@ -4,7 +4,7 @@ PYTHON ?= python3
 # ARGS goes to the command that is run: make run ARGS="--seed 2"   make test ARGS="-k parity"
 ARGS ?=
 
-.PHONY: help setup run test lint clean
+.PHONY: help setup run test bench lint clean
 .DEFAULT_GOAL := help
 
 help:  ## say what there is
@@ -24,11 +24,14 @@ test: setup  ## ruff, then the tests on two processes
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m pytest -n 2 $(ARGS)
 
+bench: setup  ## measure speed beside PyTorch, JAX and plain Brian2 (half an hour; ARGS="--quick")
+	@.venv/bin/python benchmarks/run.py $(ARGS)
+
 lint: setup  ## ruff and mypy
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m ruff format --check .
 	.venv/bin/python -m mypy
 
 clean:  ## remove .venv and what tools left behind
-	rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache
+	rm -rf .venv .bench-venv build dist *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

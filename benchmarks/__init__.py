@@ -1,0 +1,1 @@
+"""Speed, start and memory of mgdcircuits beside PyTorch, JAX and plain Brian2; see README.md."""

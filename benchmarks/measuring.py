@@ -1,0 +1,93 @@
+"""One case: choose each framework's best form, then let all take turns."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+
+import mgdcircuits as mgd
+from benchmarks import machine
+from benchmarks.cases import Case
+from benchmarks.macs import iteration_macs
+from benchmarks.workers import Worker, WorkerError, alternate
+
+TRIAL_SECONDS = 0.2
+
+
+def measure(case: Case, rounds: int, seconds: float, say: Callable[[str], None] = print) -> dict:
+    """Raw times of a case.
+
+    Parameters
+    ----------
+    rounds
+        In each round every worker has a turn.
+    seconds
+        Length of a turn.
+    say
+        Where progress goes.
+    """
+    say(f"{case.name}: {case.title}")
+    tried: dict[str, float | str] = {}
+    workers = [_start("ours", case)]
+    peaks = [machine.fma_peak()]
+    try:
+        for peers in case.tried.values():
+            best = _best(peers, case, tried, say)
+            if best is not None:
+                workers.append(best)
+        for worker in workers:
+            worker.calibrate(seconds)
+        times = alternate(workers, rounds)
+        peaks.append(machine.fma_peak())
+    finally:
+        for worker in workers:
+            worker.close()
+    return {
+        "case": case.name,
+        "title": case.title,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": machine.commit(),
+        "processor": machine.processor(),
+        "versions": machine.versions(),
+        "work": case.work,
+        "required": case.required,
+        "measure": case.measure.value,
+        "macs": _macs(case),
+        "fma_peak": peaks,
+        "rounds": rounds,
+        "iterations": {worker.name: worker.iterations for worker in workers},
+        "setup_seconds": {worker.name: worker.setup_seconds for worker in workers},
+        "tried": tried,
+        "seconds": times,
+    }
+
+
+def _start(peer: str, case: Case) -> Worker:
+    framework, _, words = peer.partition("-")
+    return Worker(framework, case.work | {"variant": words})
+
+
+def _best(peers: tuple[str, ...], case: Case, tried: dict, say) -> Worker | None:
+    """The fastest of some forms in a short trial, still running; None if none of them runs."""
+    best, shortest = None, float("inf")
+    for peer in peers:
+        try:
+            worker = _start(peer, case)
+            worker.calibrate(TRIAL_SECONDS)
+            time = min(worker.turn() for _ in range(3))
+        except WorkerError as error:
+            say(f"  {error}")
+            tried[peer] = str(error)
+            continue
+        say(f"  {peer}: {time * 1e3:.3f} ms")
+        tried[peer] = time
+        if time < shortest:
+            worker, best, shortest = best, worker, time
+        if worker is not None:
+            worker.close()
+    return best
+
+
+def _macs(case: Case) -> int | None:
+    circuit = mgd.load(case.work["netlist"], **case.work["overrides"])
+    return iteration_macs(circuit) * case.work["batch"]

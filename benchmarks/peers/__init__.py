@@ -1,0 +1,1 @@
+"""The same iterations written in other frameworks. Nothing here imports mgdcircuits."""
