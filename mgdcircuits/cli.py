@@ -19,6 +19,9 @@ Examples:
   mgdcircuits train netlists/xor.yaml --iterations 20000 -o xor.nc
   mgdcircuits train netlists/fashion_mnist_cnn.yaml --iterations 20000 --set d=4 --set eta=0.05 -o run.nc
   mgdcircuits train netlists/letters.yaml --iterations 50000 --until "accuracy >= .8"
+\b
+Stopped with Ctrl-C, killed, or out of disk? The same command with --resume goes on, as if nothing had happened:
+  mgdcircuits train netlists/xor.yaml --iterations 20000 -o xor.nc --resume
 """
 
 
@@ -163,7 +166,22 @@ def draw(file: Path, overrides: dict[str, str], out: Path | None) -> None:
 @click.option("--record", multiple=True, metavar="NAME", help="Record this instead of the netlist's record:; or none.")
 @click.option("--gradient", is_flag=True, help="Compare the estimate with the exact gradient at every row.")
 @click.option("--quiet", is_flag=True, help="No progress.")
-@click.option("--resume", is_flag=True, help="Not yet: go on with a run that was stopped.")
+@click.option("--resume", is_flag=True, help="Go on with a run that was stopped or killed; say the rest as before.")
+@click.option(
+    "--checkpoint-every",
+    type=click.FloatRange(min=0),
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often to write what --resume goes on from; 0 for never.",
+)
+@click.option(
+    "--on-nan",
+    type=click.Choice(["stop", "continue"]),
+    default="stop",
+    show_default=True,
+    help="When a cost, parameter or state is infinite or not a number.",
+)
 def train(
     file: Path,
     overrides: dict[str, str],
@@ -171,15 +189,11 @@ def train(
     force: bool,
     record: tuple[str, ...],
     quiet: bool,
-    resume: bool,
     **options: Any,
 ) -> None:
     """Train a circuit by the rule of its netlist, and write the run to a netCDF file."""
-    from mgdcircuits.errors import RunError
     from mgdcircuits.progress import summary
 
-    if resume:
-        raise RunError("--resume comes with a later version; start the run anew")
     circuit = _load(file, overrides)
     path = out or Path(f"{circuit.name}.nc")
     from mgdcircuits.training import train as train_circuit

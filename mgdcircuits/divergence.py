@@ -51,18 +51,15 @@ class Watch:
             Something is not finite any more.
         """
         if not finite:
-            raise RunError(
-                f"{session.circuit.name}: at iteration {session.iteration} the {_quantity(session)} is not finite any more"
-                f"{_members(session, costs(session))}{_list(_sick(session))}{_advice(session.circuit)}"
-            )
+            raise _diverged(session, _quantity(session) + _members(session, costs(session)))
         if not self._unchecked:
             self._since = before
         self._unchecked += seconds
         if self._unchecked >= SLICE_SECONDS:
             self.check(session)
 
-    def check(self, session: Session) -> None:
-        """Look at parameters and states now.
+    def check(self, session: Session, cost: np.ndarray | None = None) -> None:
+        """Look at parameters and states now, and at the cost of the test set.
 
         Raises
         ------
@@ -77,6 +74,15 @@ class Watch:
                 f"{session.circuit.name}: {when} something overflowed{_list(sick)}{_advice(session.circuit)}"
             )
         self._unchecked = 0.0
+        if cost is not None and not np.isfinite(cost).all():
+            raise _diverged(session, "cost of the test set")
+
+
+def _diverged(session: Session, what: str) -> RunError:
+    return RunError(
+        f"{session.circuit.name}: at iteration {session.iteration} the {what} is not finite any more"
+        f"{_list(_sick(session))}{_advice(session.circuit)}"
+    )
 
 
 def costs(session: Session) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -35,6 +37,19 @@ class Held:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.pending = True
+
+    @contextmanager
+    def released(self) -> Iterator[None]:
+        """Meanwhile Ctrl-C acts at once: for what takes long and may be cut off anywhere."""
+        if self._previous is None:
+            yield
+            return
+        signal.signal(signal.SIGINT, self._previous)
+        try:
+            self.act()
+            yield
+        finally:
+            signal.signal(signal.SIGINT, self._note)
 
     def act(self) -> None:
         """Deliver what was held back."""

@@ -13,6 +13,9 @@ import numpy as np
 PLAIN_LINES = 20
 """Lines that a run prints at most where there is no terminal, besides the first and the last."""
 
+UPDATE_SECONDS = 0.1
+"""Between two updates of a bar."""
+
 
 class Progress:
     """Reports on standard error.
@@ -23,12 +26,16 @@ class Progress:
         Iterations to do.
     mode
         True, or False for silence.
+    done
+        Iterations done before.
     stream
         Where to; a bar is drawn if it is a terminal.
     """
 
-    def __init__(self, total: int, mode: bool = True, stream: TextIO | None = None) -> None:
+    def __init__(self, total: int, mode: bool = True, done: int = 0, stream: TextIO | None = None) -> None:
         self._total = total
+        self._done = done
+        self._next_update = 0.0
         self._stream = stream or sys.stderr
         self._bar: Any = None
         self._quiet = not mode
@@ -52,7 +59,7 @@ class Progress:
                 refresh_per_second=5,
             )
             self._bar.start()
-            self._task = self._bar.add_task("train", total=self._total, result="")
+            self._task = self._bar.add_task("train", total=self._total, completed=self._done, result="")
         self._started = time.monotonic()
         return self
 
@@ -62,7 +69,8 @@ class Progress:
 
     def advance(self, iteration: int) -> None:
         """Iterations done, between rows."""
-        if self._bar is not None:
+        if self._bar is not None and (now := time.monotonic()) >= self._next_update:
+            self._next_update = now + UPDATE_SECONDS
             self._bar.update(self._task, completed=iteration)
 
     def row(self, iteration: int, values: Mapping[str, Any]) -> None:
@@ -73,8 +81,9 @@ class Progress:
         elif not self._quiet and (iteration >= self._next_line or iteration >= self._total):
             self._next_line = iteration + self._total / PLAIN_LINES
             passed = time.monotonic() - self._started
-            left = passed * (self._total - iteration) / iteration if iteration else float("nan")
-            ends = f", {_duration(left)} left" if iteration and iteration < self._total else ""
+            made = iteration - self._done
+            left = passed * (self._total - iteration) / made if made else float("nan")
+            ends = f", {_duration(left)} left" if made and iteration < self._total else ""
             self.say(", ".join(p for p in (f"{iteration}/{self._total} iterations", text) if p) + ends)
 
     def say(self, text: str) -> None:

@@ -205,6 +205,8 @@ class RunWriter:
         A folder that does not exist or is not writable, a file that exists, a full disk.
     """
 
+    mend = "make room and start again, or write elsewhere with -o"
+
     def __init__(
         self,
         path: str | Path,
@@ -231,13 +233,13 @@ class RunWriter:
                 self.path.unlink()
             self._file = netCDF4.Dataset(str(self.path), "w", format="NETCDF4")
         except (OSError, RuntimeError) as error:
-            raise RecordError(f"{self.path} cannot be written: {_reason(error)}") from error
+            raise RecordError(f"{self.path} cannot be written: {reason(error)}") from error
         try:
             self._define(sizes, constants, attributes)
             self._file.sync()
         except (OSError, RuntimeError) as error:
             self._abandon()
-            raise RecordError(f"{self.path} cannot be written: {_reason(error)}") from error
+            raise RecordError(f"{self.path} cannot be written: {reason(error)}") from error
 
     def _define(self, sizes: Mapping[str, int], constants: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
         for name, value in attributes.items():
@@ -297,7 +299,7 @@ class RunWriter:
                 self._file.sync()
         except (OSError, RuntimeError) as error:
             self._abandon()
-            raise RecordError(self._lost(_reason(error))) from error
+            raise RecordError(self._lost(reason(error))) from error
 
     def _check_space(self, needed: int) -> None:
         """Refuse a row that does not fit before HDF5 begins to write it: half a row destroys the whole file.
@@ -315,11 +317,11 @@ class RunWriter:
         rows = self._rows.get(ROW, 0)
         return (
             f"{self.path} cannot be written any further: {reason}; the {rows} rows written before are kept and "
-            "readable; make room and start again, or write elsewhere with -o"
+            f"readable; {self.mend}"
         )
 
-    def close(self, state: str) -> None:
-        """Close the file and note how the run ended."""
+    def close(self, state: str, complete: bool = True) -> None:
+        """Close the file and note how the run ended, and whether nothing remains to be done."""
         if not self._file.isopen():
             return
         try:
@@ -327,7 +329,7 @@ class RunWriter:
                 self._file.setncattr_string("state", state)
             self._file.close()
         except (OSError, RuntimeError) as error:
-            raise RecordError(self._lost(_reason(error))) from error
+            raise RecordError(self._lost(reason(error))) from error
 
     def _abandon(self) -> None:
         try:
@@ -342,7 +344,8 @@ COORDINATES_OF: Mapping[tuple[str, ...], Sequence[str]] = {
 }
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """What an error of the system says, in few words."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
@@ -417,7 +420,7 @@ def open_run(path: str | Path, *, lazy: bool = False) -> xr.Dataset:
     try:
         dataset = xr.open_dataset(path, engine="netcdf4", mask_and_scale=True)
     except Exception as error:  # whatever a backend says about a file that is none
-        raise RecordError(f"{path} is no run of mgdcircuits, or it is damaged: {_reason(error)}") from error
+        raise RecordError(f"{path} is no run of mgdcircuits, or it is damaged: {reason(error)}") from error
     if "schema" not in dataset.attrs or "netlist_sha256" not in dataset.attrs:
         dataset.close()
         raise RecordError(f"{path} was not written by mgdcircuits: it lacks the attributes schema and netlist_sha256")
@@ -428,7 +431,7 @@ def open_run(path: str | Path, *, lazy: bool = False) -> xr.Dataset:
             dataset.close()
     except Exception as error:
         dataset.close()
-        raise RecordError(f"{path} is damaged: {_reason(error)}") from error
+        raise RecordError(f"{path} is damaged: {reason(error)}") from error
     return whole
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from mgdcircuits.interrupts import Held
 from mgdcircuits.netlist.spec import Role, Sharing
 from mgdcircuits.pace import Pace
 from mgdcircuits.spiking import SpikingSession, refuse_cpp
+from mgdcircuits.storage import fingerprint
 
 TARGETS = ("cpp", "numpy")
 WIDE = 64  # samples side by side when many are evaluated
@@ -148,10 +148,7 @@ class Session(SpikingSession):
         data = self.target.data
         if data is None:
             return None
-        digest = hashlib.sha256(f"{data.x.dtype} {data.x.shape} {data.y.shape} {data.scale!r}".encode())
-        digest.update(data.x)
-        digest.update(data.y)
-        return digest.hexdigest()
+        return fingerprint(data.x, data.y, also=repr(data.scale))
 
     def _check_fit(self, shape: tuple[int, ...], y: np.ndarray) -> None:
         expected = self.circuit.input_shape
@@ -316,8 +313,8 @@ class Session(SpikingSession):
                 self._watch.look(self, now, finite, passed)
             yield self.iteration
 
-    def check_finite(self) -> None:
-        """Whether parameters and states are finite.
+    def check_finite(self, cost: np.ndarray | None = None) -> None:
+        """Make sure that parameters and states are finite, and the cost of an evaluation, if there is one.
 
         Raises
         ------
@@ -325,7 +322,7 @@ class Session(SpikingSession):
             They are not, and the session was not told to continue.
         """
         if self._watch is not None:
-            self._watch.check(self)
+            self._watch.check(self, cost)
 
     def outputs(self) -> np.ndarray:
         """Outputs (batch, *output shape) of an unperturbed evaluation of the presented samples."""

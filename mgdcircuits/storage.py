@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -48,6 +49,15 @@ def unpack(content: bytes, first: int, last: int) -> tuple[dict[str, Any], dict[
     if position != last:
         raise ValueError("the length is not that of the header")
     return found["about"], arrays
+
+
+def fingerprint(*arrays: np.ndarray, also: str = "") -> str:
+    """SHA-256 of arrays with their types and shapes."""
+    digest = hashlib.sha256(also.encode())
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
 
 
 def write_whole(path: Path, chunks: Iterable[Chunk]) -> None:

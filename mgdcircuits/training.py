@@ -4,41 +4,39 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import tempfile
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mgdcircuits import datasets, record
-from mgdcircuits.comparison import compare, squeeze
+from mgdcircuits import checkpoint, datasets
+from mgdcircuits.checkpoint import Checkpoint
+from mgdcircuits.comparison import compare
 from mgdcircuits.errors import RecordError, RunError
+from mgdcircuits.interrupts import Held
 from mgdcircuits.progress import Progress
-from mgdcircuits.record import DECLARED, GROUP, MEMBER, ROW, Declaration, RunWriter
+from mgdcircuits.record import ROW, RunWriter, open_run, run_attributes
 from mgdcircuits.recording import Recorder, as_specs
+from mgdcircuits.resumable import ResumableWriter, state_of
+from mgdcircuits.rows import Rows
 from mgdcircuits.stopping import Condition
+from mgdcircuits.storage import fingerprint
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from mgdcircuits.circuit.circuit import Circuit
-    from mgdcircuits.session import Session
 
 ROWS = 100
 """Rows that a run has by default."""
 COST_SAMPLES = 50
 """Iterations between two rows whose training cost is averaged; all of them where there are fewer."""
-TRAIN_SAMPLES = 2000
-"""Training samples that `accuracy_train` looks at, at most; and no more than this many batches of them:"""
-TRAIN_BATCHES = 100
-SLICE_SECONDS = 0.05
-"""What one call of `Session.step` is to last: Ctrl-C acts between calls."""
+CHECKPOINT_SECONDS = 60.0
 
 
 class Interrupted(KeyboardInterrupt):
@@ -69,6 +67,9 @@ def train(
     progress: bool = True,
     data_dir: str | Path | None = None,
     overwrite: bool = False,
+    resume: bool = False,
+    checkpoint_every: float = CHECKPOINT_SECONDS,
+    on_nan: str = "stop",
 ) -> xr.Dataset:
     """Train a circuit by the rule of its netlist.
 
@@ -83,7 +84,7 @@ def train(
         How many; an iteration is one draw of all codes with every evaluation that belongs to it.
     out
         The netCDF file to write while it runs. Without it the run is kept in memory only.
-    batch, members, seed, target, dtype
+    batch, members, seed, target, dtype, on_nan
         See `mgdcircuits.Session`.
     threads
         Default: all cores this process may use. Results do not depend on it.
@@ -102,6 +103,11 @@ def train(
         Where downloaded data lies.
     overwrite
         Whether `out` may replace a file.
+    resume
+        Go on with the run in `out` where it was stopped or killed; begin it if it has not begun. Everything but
+        `threads`, `progress`, `data_dir`, `checkpoint_every` and `on_nan` must be as it was.
+    checkpoint_every
+        Seconds between two checkpoints beside `out`, from which `resume` goes on; 0: none.
 
     Returns
     -------
@@ -113,7 +119,7 @@ def train(
     BuildError
         The circuit cannot run yet, or not on this target.
     RunError
-        A bad argument, or a cost that is not finite any more.
+        A bad argument; a run that cannot go on, or not with these arguments; a cost that is not finite any more.
     DatasetError, RecordError
         Data that cannot be had; a file that cannot be written. Rows written before stay in the file.
     Interrupted
@@ -121,15 +127,11 @@ def train(
     """
     from mgdcircuits.session import Session
 
-    if isinstance(iterations, bool) or int(iterations) != iterations or iterations < 1:
-        raise RunError(f"iterations={iterations}: expected a whole number of at least 1")
-    if evaluate_every is not None and (int(evaluate_every) != evaluate_every or evaluate_every < 1):
-        raise RunError(f"evaluate_every={evaluate_every}: expected a whole number of at least 1")
-    for name, value in (("batch", batch), ("members", members), ("threads", threads)):
-        if value is not None and value < 1:
-            raise RunError(f"{name}={value}: expected at least 1")
+    _check_numbers(iterations, evaluate_every, checkpoint_every, batch=batch, members=members, threads=threads)
     specs = as_specs(circuit.spec.record if record is None else record)
-    _check_out(out, overwrite)
+    saved = _saved(out, overwrite, resume)
+    if saved is not None:
+        saved.check_circuit(circuit.spec)
     circuit = circuit.recording(specs)
     session = Session(
         circuit,
@@ -139,13 +141,14 @@ def train(
         target=target,
         dtype=dtype,
         threads=threads or _cores(),
+        on_nan=on_nan,
     )
     dataset = _dataset(circuit, data, data_dir)
     if dataset is not None:
         session.set_data(dataset)
     recorder = Recorder(session, circuit.spec.record)
-    run = _Run(session, dataset, recorder, gradient or recorder.wants_gradient)
-    condition = None if until is None else Condition(until, run.scalars)
+    rows = Rows(session, dataset, recorder, gradient or recorder.wants_gradient)
+    condition = None if until is None else Condition(until, rows.scalars)
     plan = _Plan(int(iterations), int(evaluate_every or max(1, ceil(iterations / ROWS))))
     facts = {
         "seed": session.seeds,
@@ -159,46 +162,29 @@ def train(
         "until": until or "",
     }
     with contextlib.ExitStack() as stack:
-        if out is None:
-            path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mgdcircuits-"))) / "run.nc"
+        path = Path(out or stack.enter_context(tempfile.TemporaryDirectory(prefix="mgdcircuits-")) + "/run.nc")
+        identity = _identity(facts, rows, dataset)
+        shown = stack.enter_context(Progress(plan.iterations, progress, saved.about["iteration"] if saved else 0))
+        training = _Training(rows, plan, condition, shown, identity, checkpoint_every)
+        attributes = run_attributes(circuit.spec, **facts)
+        schema = rows.schema()
+        if saved is not None:
+            training.restore(saved)
+            writer: RunWriter = ResumableWriter.go_on(path, schema, saved)
+            shown.say(f"goes on from iteration {session.iteration}")
+        elif out is not None and checkpoint_every:
+            writer = ResumableWriter.begin(path, schema, attributes, session, training.state())
         else:
-            path = Path(out)
-        writer = run.writer(path, facts, overwrite)
-        with Progress(plan.iterations, progress) as shown:
-            state, error = _supervise(run, plan, condition, writer, shown)
+            writer = RunWriter(path, *schema, attributes, overwrite)
+        error = training.run(writer)
         if isinstance(error, RecordError):
             raise error
-        found = _read(path)
+        found = open_run(path)
         if isinstance(error, KeyboardInterrupt):
-            rows = (
-                f"the {found.sizes[ROW]} rows up to iteration {int(found[ROW][-1])} are kept"
-                if found.sizes[ROW]
-                else "no row"
-            )
-            kept = rows + (f" in {out}" if out else "")
-            raise Interrupted(f"stopped at iteration {session.iteration}; {kept}", found, None if out is None else path)
+            raise Interrupted(training.stopped(found, out), found, None if out is None else path)
         if error is not None:
             raise error
         return found
-
-
-def _supervise(
-    run: _Run, plan: _Plan, condition: Condition | None, writer: RunWriter, shown: Progress
-) -> tuple[str, BaseException | None]:
-    """Run to the end, whatever the end is, and close the file."""
-    error: BaseException | None = None
-    try:
-        state = run.go(plan, condition, writer, shown)
-    except KeyboardInterrupt as caught:
-        state, error = "interrupted", caught
-    except Exception as caught:
-        state, error = f"failed: {caught}", caught
-    with _undisturbed():
-        try:
-            writer.close(state)
-        except RecordError as caught:
-            error = error or caught
-    return state, error
 
 
 @dataclass(frozen=True)
@@ -218,251 +204,175 @@ class _Plan:
         return min(start + (-(-k * self.every // COST_SAMPLES) if self.every > COST_SAMPLES else k), self.iterations)
 
 
-class _Run:
-    """A session, its data and what is read of them."""
+class _Training:
+    """A run while it goes on.
 
-    def __init__(self, session: Session, dataset: datasets.Dataset | None, recorder: Recorder, gradient: bool) -> None:
-        self.session = session
-        self.dataset = dataset
-        self.recorder = recorder
-        self.gradient = gradient
-        self.groups = list(session.circuit.plastic)
-        self._costs: list[np.ndarray] = []
-        self._cost_arrays, self._cost_sign = _training_cost(session)
-        self._angles: dict[str, np.ndarray] = {}
-        self._started = time.perf_counter()
-        self._pace = 1.0  # iterations in a slice
-        if gradient:
-            if dataset is None:
-                raise RunError("a comparison with the exact gradient needs a task and data")
-            if not session.program.gradient:
-                session.exact_gradient()  # says why there is none
-        self._train_part = None
-        if dataset is not None and session.has_accuracy:
-            n = len(dataset.x_train)
-            self._train_part = np.linspace(0, n - 1, min(n, TRAIN_SAMPLES, TRAIN_BATCHES * session.batch)).astype(
-                np.int64
-            )
+    While it is *settled*, all that was due is written, or read and pending: then it may be stopped and saved.
+    """
 
-    # What is written
+    def __init__(
+        self,
+        rows: Rows,
+        plan: _Plan,
+        condition: Condition | None,
+        shown: Progress,
+        identity: Mapping[str, Any],
+        checkpoint_every: float,
+    ) -> None:
+        self._rows = rows
+        self._session = rows.session
+        self._plan = plan
+        self._condition = condition
+        self._shown = shown
+        self._identity = identity
+        self._checkpoint_every = checkpoint_every or inf
+        self._saved_at = 0  # iteration of the last checkpoint
+        self._row_at: int | None = None  # iteration of the last row
+        self._pending: dict[str, dict[str, Any]] = {}  # read for the row of now: by dimension, the values of variables
+        self._settled = False
+        self._started = time.monotonic()
 
-    @property
-    def names(self) -> list[str]:
-        """Declared variables that this run has."""
-        session = self.session
-        names = ["iteration", "evaluations", "hardware_seconds", "wall_seconds", "seed", "parameter", "parameter_size"]
-        names += ["member"] if session.members > 1 else []
-        if self._cost_arrays:
-            names += ["cost", "reward"]
-        if self.dataset is not None and session.circuit.spec.cost is not None:
-            names.append("cost_test")
-        if self.dataset is not None and session.has_accuracy:
-            names += ["accuracy_test", "accuracy_train"]
-        names += ["writes_mean", "writes_max"]
-        if self.gradient:
-            names += ["cosine", "norm_ratio", "group_cosine", "group_norm_ratio"]
-        return names
+    # Stopping and going on
 
-    @property
-    def scalars(self) -> list[str]:
-        """Numbers of a row, which `until` may use."""
-        fixed = ("iteration", "evaluations", "hardware_seconds", "wall_seconds")
-        return [n for n in self.names if n in fixed or DECLARED[n].dims == (ROW,)]
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds of the run, besides arrays and the session."""
+        return {"identity": self._identity, "row_at": self._row_at, "seconds": time.monotonic() - self._started}
 
-    def writer(self, path: Path, facts: Mapping[str, Any], overwrite: bool) -> RunWriter:
-        """A writer for this run, with everything that does not change written."""
-        session, members = self.session, self.session.members
-        names = [n for n in self.names if n != "seed" or members > 1]
-        declared: list[Declaration] = [DECLARED[n].with_members(members) for n in names]
-        constants = {
-            "parameter": self.groups,
-            "parameter_size": [session.circuit.plastic[n].n for n in self.groups],
-            "member": list(range(members)),
-            "seed": session.seeds,
-        }
-        written = {n: v for n, v in constants.items() if n in names} | self.recorder.constants
-        return RunWriter(
-            path,
-            [*declared, *self.recorder.declarations],
-            {GROUP: len(self.groups), MEMBER: members, **self.recorder.sizes},
-            written,
-            record.run_attributes(session.circuit.spec, **facts),
-            overwrite,
-        )
+    def restore(self, saved: Checkpoint) -> None:
+        """Go on from a checkpoint.
 
-    def row(self) -> dict[str, Any]:
-        """Everything of the row at this iteration."""
-        session = self.session
-        values: dict[str, Any] = {
-            "iteration": session.iteration,
-            "evaluations": session.evaluations,
-            "hardware_seconds": session.hardware_seconds,
-            **self.recorder.read_row(),
-        }
-        if self._cost_arrays:
-            nothing = np.full(session.members, np.nan)
-            mean = squeeze(np.mean(self._costs, axis=0) if self._costs else nothing)
-            values |= {"cost": mean, "reward": -mean}
-            self._costs.clear()
-        values |= self._writes()
-        values |= self._angles
-        if self.dataset is not None and session.circuit.spec.cost is not None:
-            values |= self._evaluations(self.dataset)
-        values["wall_seconds"] = time.perf_counter() - self._started
-        return values
+        Raises
+        ------
+        RunError
+            One of another run.
+        """
+        if "identity" not in saved.run:
+            raise RunError(f"{saved.path}: the checkpoint of a session, not of a run; go on with Session.resume")
+        for name, value in self._identity.items():
+            before = saved.run["identity"].get(name)
+            if before != value:
+                what = "other data" if name == "samples" else f"{name} = {before}, here it is {value}"
+                mend = "repeat what it was begun with, or write elsewhere with -o"
+                raise RunError(f"{saved.path}: the run was begun with {what}; {mend}")
+        saved.restore(self._session)
+        self._rows.costs = list(saved.run_arrays.get("costs", ()))
+        for name, values in saved.run_arrays.items():
+            if name != "costs":
+                dimension, _, variable = name.partition("/")
+                self._pending.setdefault(dimension, {})[variable] = values
+        self._row_at = saved.run["row_at"]
+        self._saved_at = self._session.iteration
+        self._started -= saved.run["seconds"]
 
-    def _writes(self) -> dict[str, np.ndarray]:
-        """Mean and maximum of the write counts of each group."""
-        session, written = self.session, {a.name for a in self.session.program.arrays}
-        mean, most = np.zeros((2, session.members, len(self.groups)))
-        for k, name in enumerate(self.groups):
-            if f"{name}:writes" in written:
-                counts = np.asarray(session.writes(name)).reshape(session.members, -1)
-                mean[:, k], most[:, k] = counts.mean(1), counts.max(1)
-        return {"writes_mean": squeeze(mean), "writes_max": squeeze(most)}
+    def run(self, writer: RunWriter) -> BaseException | None:
+        """Run to the end, whatever the end is, and close the file; what stopped it."""
+        error: BaseException | None = None
+        with Held() as interrupt:
+            try:
+                state = self._go(writer, interrupt)
+            except KeyboardInterrupt as caught:
+                state, error = "interrupted", caught
+            except Exception as caught:
+                state, error = f"failed: {caught}", caught
+            try:
+                if isinstance(error, KeyboardInterrupt) and self._settled:
+                    self._save(writer)
+                writer.close(state, complete=error is None)
+            except RecordError as caught:
+                error = caught if error is None or isinstance(error, KeyboardInterrupt) else error
+            if error is not None:
+                interrupt.pending = False  # one Ctrl-C is enough
+        return error
 
-    def _evaluations(self, data: datasets.Dataset) -> dict[str, Any]:
-        test = self.session.evaluate(data.x_test, data.y_test, data.scale)
-        values = {"cost_test": test.cost.mean(-1)}
-        if test.accuracy is not None and self._train_part is not None:
-            part = self.session.evaluate(data.x_train[self._train_part], data.y_train[self._train_part], data.scale)
-            assert part.accuracy is not None
-            values |= {"accuracy_test": test.accuracy.mean(-1), "accuracy_train": part.accuracy.mean(-1)}
-        return values
+    def stopped(self, found: xr.Dataset, out: str | Path | None) -> str:
+        """What to say after Ctrl-C."""
+        n = found.sizes[ROW]
+        rows = f"the {n} rows up to iteration {int(found[ROW][-1])} are kept" if n else "no row"
+        kept = f"{rows} in {out}" if out else rows
+        more = f"; --resume goes on from iteration {self._saved_at}" if out and state_of(Path(out)).exists() else ""
+        return f"stopped at iteration {self._session.iteration}; {kept}{more}"
+
+    def _save(self, writer: RunWriter) -> None:
+        if isinstance(writer, ResumableWriter):
+            pending = {f"{d}/{n}": np.asarray(v) for d, values in self._pending.items() for n, v in values.items()}
+            arrays = pending | ({"costs": np.array(self._rows.costs)} if self._rows.costs else {})
+            writer.save(self._session, self.state(), arrays)
+            self._saved_at = self._session.iteration
 
     # How it goes on
 
-    def go(self, plan: _Plan, condition: Condition | None, writer: RunWriter, shown: Progress) -> str:
+    def _go(self, writer: RunWriter, interrupt: Held) -> str:
         """Iterate to the end of the plan; how it ended."""
-        self._started = time.perf_counter()
-        self._write(writer, shown)
-        while self.session.iteration < plan.iterations:
-            stop = plan.next_row(self.session.iteration)
-            self._advance(stop, plan, writer, shown)
-            row = self._write(writer, shown)
-            if condition is not None and condition.holds(row):
-                shown.say(f"{condition.text} holds at iteration {self.session.iteration}")
-                return f"until {condition.text}"
-        return "finished"
+        self._writer, self._interrupt = writer, interrupt
+        self._next_save = time.monotonic() + self._checkpoint_every
+        while True:
+            self._advance(0 if self._row_at is None else self._plan.next_row(self._row_at))
+            row = self._row()
+            if self._condition is not None and self._condition.holds(row) and self._row_at:
+                self._shown.say(f"{self._condition.text} holds at iteration {self._session.iteration}")
+                return f"until {self._condition.text}"
+            if self._session.iteration >= self._plan.iterations:
+                return "finished"
 
-    def _write(self, writer: RunWriter, shown: Progress) -> dict[str, Any]:
-        row = self.row()
-        with _undisturbed():
-            for events in self.recorder.events:
-                columns = events.read(self.session)
-                row[events.count] = len(columns[next(iter(columns))])
-                writer.extend(columns, events.dimension)
-            if self.session.iteration == 0:
-                self._write_due(writer)
-            writer.row(row)
-        shown.row(self.session.iteration, row)
-        self._check_finite(row)
+    def _row(self) -> dict[str, Any]:
+        """Write a row: what is read of the session, and an evaluation, which takes long and may be cut off."""
+        session, writer = self._session, self._writer
+        if not self._pending:
+            if session.iteration == 0:
+                self._write_due()
+            self._pending = self._read()
+        self._settled = True
+        with self._interrupt.released():
+            evaluated = self._rows.evaluate()
+        self._settled = False
+        row = {**self._pending.pop(ROW), **evaluated, "wall_seconds": time.monotonic() - self._started}
+        for dimension, columns in self._pending.items():
+            writer.extend(columns, dimension)
+        writer.row(row)
+        self._pending, self._row_at = {}, session.iteration
+        self._shown.row(session.iteration, row)
+        session.check_finite(evaluated.get("cost_test"))
         return row
 
-    def _write_due(self, writer: RunWriter) -> None:
-        for dimension, values in self.recorder.due().items():
-            writer.row(values, dimension)
+    def _read(self) -> dict[str, dict[str, Any]]:
+        row = self._rows.read()
+        columns = {events.dimension: events.read(self._session) for events in self._rows.recorder.events}
+        counts = {e.count: len(next(iter(columns[e.dimension].values()))) for e in self._rows.recorder.events}
+        return {ROW: row | counts, **columns}
 
-    def _advance(self, stop: int, plan: _Plan, writer: RunWriter, shown: Progress) -> None:
+    def _write_due(self) -> None:
+        for dimension, values in self._rows.recorder.due().items():
+            self._writer.row(values, dimension)
+
+    def _advance(self, stop: int) -> None:
         """Iterate up to `stop`; what is due in between is read on the way."""
-        session = self.session
+        session, rows = self._session, self._rows
         while (now := session.iteration) < stop:
-            due = self.recorder.next_due(now)
-            cost = plan.next_cost(now)
+            self._pause()
+            due, cost = rows.recorder.next_due(now), self._plan.next_cost(now)
             target = min(stop, cost, due or stop)
-            if self.gradient and target == stop:
-                self._slices(stop - 1, shown)
-                self._angles = compare(self.session, self.groups)
-            self._slices(target, shown)
+            if rows.gradient and target == stop:
+                self._iterate(stop - 1)
+                rows.angles = compare(session, rows.groups)
+            self._iterate(target)
             if session.iteration in (cost, stop):
-                self._note_cost()
+                rows.note_cost()
             if session.iteration == due:
-                with _undisturbed():
-                    self._write_due(writer)
+                self._write_due()
 
-    def _slices(self, stop: int, shown: Progress) -> None:
-        while (now := self.session.iteration) < stop:
-            n = int(min(self._pace, stop - now))
-            start = time.perf_counter()
-            self.session.step(n)
-            passed = time.perf_counter() - start
-            if n >= int(self._pace) or passed > SLICE_SECONDS:
-                self._pace = max(1.0, n * min(4.0, SLICE_SECONDS / max(passed, 1e-9)))
-            shown.advance(self.session.iteration)
+    def _iterate(self, stop: int) -> None:
+        for now in self._session.slices(stop - self._session.iteration):
+            if now < stop:
+                self._pause()
 
-    def _note_cost(self) -> None:
-        if not self._cost_arrays:
-            return
-        session = self.session
-        values = [np.asarray(session.view(n)).reshape(session.members, -1).mean(1) for n in self._cost_arrays]
-        cost = self._cost_sign * np.mean(values, axis=0)
-        self._costs.append(cost)
-        if not np.isfinite(cost).any():
-            self._diverged()
-
-    def _check_finite(self, row: Mapping[str, Any]) -> None:
-        if self.session.iteration and "cost_test" in row and not np.isfinite(row["cost_test"]).any():
-            self._diverged()
-
-    def _diverged(self) -> None:
-        session = self.session
-        sick = [n for n, p in session.parameters.items() if not np.isfinite(p).all()]
-        which = f"; {', '.join(sick)} hold values that are infinite or not a number" if sick else ""
-        causes = _steering(session.circuit)
-        advice = f"; try a smaller {' or '.join(causes)}" if causes else "; try a smaller learning rate or perturbation"
-        raise RunError(
-            f"{session.circuit.name}: at iteration {session.iteration} the cost is not finite any more{which}{advice}"
-        )
-
-
-def _training_cost(session: Session) -> tuple[list[str], float]:
-    """Arrays whose mean is the cost of the training samples (times the sign: a reward is minus a cost).
-
-    The cost of the unperturbed pass, where there is one; else the mean of all passes; of a trial without a cost: R.
-    """
-    spec = session.circuit.spec
-    arrays = {a.name for a in session.program.arrays}
-    if spec.cost is not None:
-        for wanted in (True, False):
-            names = [
-                f"{s.name}.{spec.cost.name}.{name}"
-                for s in spec.learning
-                for name, factor in s.passes
-                if not wanted or factor == 0
-            ]
-            if names and all(n in arrays for n in names):
-                return names, 1.0
-    for name in ("R", *(f"{s.name}.R" for s in spec.learning), *(f"{s.name}.R@0" for s in spec.learning)):
-        if name in arrays:
-            return [name], -1.0
-    return [], 1.0
-
-
-def _steering(circuit: Circuit) -> list[str]:
-    """Netlist parameters that set the size of updates and perturbations, for an error message: `eta = 0.1`."""
-    from mgdcircuits.netlist.expressions import names
-
-    spec = circuit.spec
-    texts = [t for s in spec.learning for t in (s.perturb.codes.values() if s.perturb else ())]
-    texts = [
-        line.partition("=")[2] for s in spec.learning for site in s.sites for line in site.update.splitlines()
-    ] + texts
-    found: dict[str, None] = {}
-    waiting = list(dict.fromkeys(texts))
-    while waiting:
-        try:
-            used = names(waiting.pop(0))
-        except Exception:
-            continue
-        for name in sorted(used & set(spec.parameters)):
-            value = spec.parameters[name]
-            if isinstance(value, str):
-                waiting.append(value)
-            label = f"{name} = {value}" if isinstance(value, str) else f"{name} = {value:g}"
-            if value:
-                found[label] = None
-    ranked = sorted(found, key=lambda label: not label.startswith(("eta", "delta", "norm", "amplitude", "sig")))
-    return ranked[:3]
+    def _pause(self) -> None:
+        self._settled = True
+        self._shown.advance(self._session.iteration)
+        self._interrupt.act()
+        if time.monotonic() >= self._next_save:
+            self._save(self._writer)
+            self._next_save = time.monotonic() + self._checkpoint_every
+        self._settled = False
 
 
 def _dataset(circuit: Circuit, data: Any, data_dir: str | Path | None) -> datasets.Dataset | None:
@@ -489,42 +399,64 @@ def _dataset(circuit: Circuit, data: Any, data_dir: str | Path | None) -> datase
     return datasets.as_dataset(data, **options)
 
 
-def _check_out(out: str | Path | None, overwrite: bool) -> None:
-    """What can be said about the file before minutes of compilation."""
+def _identity(facts: Mapping[str, Any], rows: Rows, dataset: datasets.Dataset | None) -> dict[str, Any]:
+    """What must be the same for a run to go on, by the names of the options."""
+    entries, seeds = rows.session.circuit.spec.record, facts["seed"]
+    return {
+        "iterations": facts["iterations_asked"],
+        "seed": seeds if len(seeds) > 1 else seeds[0],
+        **{name: facts[name] for name in ("members", "batch", "target", "dtype", "evaluate_every", "until")},
+        "record": [[e.variable, e.every, list(e.passes), e.units] for e in entries],
+        "gradient": rows.gradient,
+        "samples": dataset and fingerprint(dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test),
+    }
+
+
+def _check_numbers(iterations: int, evaluate_every: int | None, checkpoint_every: float, **counts: int | None) -> None:
+    if isinstance(iterations, bool) or int(iterations) != iterations or iterations < 1:
+        raise RunError(f"iterations={iterations}: expected a whole number of at least 1")
+    if evaluate_every is not None and (int(evaluate_every) != evaluate_every or evaluate_every < 1):
+        raise RunError(f"evaluate_every={evaluate_every}: expected a whole number of at least 1")
+    if not checkpoint_every >= 0:
+        raise RunError(f"checkpoint_every={checkpoint_every}: expected seconds, or 0 for no checkpoints")
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise RunError(f"{name}={value}: expected at least 1")
+
+
+def _saved(out: str | Path | None, overwrite: bool, resume: bool) -> Checkpoint | None:
+    """The checkpoint to go on from; and what can be said about the files before minutes of compilation."""
     if out is None:
-        return
+        if resume:
+            raise RunError("resume=True needs the file of the run: out=...")
+        return None
     path = Path(out)
     if path.is_dir():
         raise RecordError(f"{path} is a folder; expected the name of a file, such as {path / 'run.nc'}")
     if not path.parent.is_dir():
         raise RecordError(f"{path}: the folder {path.parent} does not exist; make it first")
-    if path.exists() and not overwrite:
+    state = state_of(path)
+    if resume and state.exists():
+        return checkpoint.read(state)
+    if resume and path.exists():
+        raise RunError(
+            f"{path} has no checkpoint {state.name} beside it: the run is complete, or kept none; choose another name, "
+            "or say --force instead of --resume"
+        )
+    if overwrite or resume:
+        return None
+    if state.exists():
+        raise RecordError(
+            f"{path} is a run that was stopped; go on with --resume (in Python resume=True), or say --force to begin anew"
+        )
+    if path.exists():
         raise RecordError(
             f"{path} exists; expected a new file; choose another name, or say --force (in Python overwrite=True)"
         )
-
-
-def _read(path: Path) -> xr.Dataset:
-    return record.open_run(path)
+    return None
 
 
 def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Put Ctrl-C off until a row is written."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
-        yield
-        return
-    pending: list[int] = []
-    previous = signal.signal(signal.SIGINT, lambda number, frame: pending.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-        if pending:
-            raise KeyboardInterrupt

@@ -91,10 +91,10 @@ def test_a_resumed_session_equals_the_uninterrupted_one(tmp_path, netlists, case
 
 def test_a_device_that_has_worn_out_stays_so(tmp_path, netlists):
     circuit = load(netlists / "crossbar_rram.yaml", endurance=1, eta=5)
-    session = Session(circuit, target="numpy", seed=3, data="letters")
+    session = Session(circuit, seed=3, data="letters")
     session.step(80)
     assert (session.writes("hidden.g") >= session.view("hidden.life")).any(), "no device has worn out"
-    assert_goes_on(tmp_path / "state", circuit, (47, 33), target="numpy", data="letters")
+    assert_goes_on(tmp_path / "state", circuit, (47, 33), data="letters")
 
 
 @pytest.mark.parametrize("threads", [(1, 2), (2, 1)])

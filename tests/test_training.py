@@ -13,6 +13,7 @@ import pytest
 
 import mgdcircuits as mgd
 from mgdcircuits import training
+from mgdcircuits.codegen.numpy_target import NumpyTarget
 from mgdcircuits.errors import RecordError, RunError
 from mgdcircuits.session import Session
 from mgdcircuits.stopping import Condition
@@ -248,14 +249,15 @@ def test_a_bad_file_is_refused_before_anything_is_compiled(xor, tmp_path, monkey
 
 
 def test_interrupt_in_python_carries_the_dataset(xor, monkeypatch):
-    step = Session.step
+    plain = NumpyTarget.run
 
-    def interrupted(self, n=1):
-        step(self, n)
+    def interrupted(self, phase, count=1):
+        finite = plain(self, phase, 1)
         if self.iteration >= 12:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
+        return finite
 
-    monkeypatch.setattr(Session, "step", interrupted)
+    monkeypatch.setattr(NumpyTarget, "run", interrupted)
     with pytest.raises(
         KeyboardInterrupt, match="stopped at iteration 12; the 3 rows up to iteration 10 are kept"
     ) as caught:

@@ -1,0 +1,165 @@
+"""A run that can go on after whatever stopped it: its dataset, and beside it a checkpoint and a journal of its rows.
+
+The checkpoint names how much of the journal belongs to it. To go on, the dataset is put together anew from that part; rows
+that were written after the checkpoint are dropped, and computed again. A run that has come to its end leaves its dataset
+alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mgdcircuits import checkpoint, journal
+from mgdcircuits.errors import RecordError, RunError
+from mgdcircuits.journal import Journal
+from mgdcircuits.record import Declaration, RunWriter, reason
+from mgdcircuits.storage import sync_folder
+
+if TYPE_CHECKING:
+    from mgdcircuits.checkpoint import Checkpoint
+    from mgdcircuits.session import Session
+
+Schema = tuple[Sequence[Declaration], Mapping[str, int], Mapping[str, Any]]
+
+
+def state_of(path: Path) -> Path:
+    """Where the checkpoint of a run lies."""
+    return path.with_name(f"{path.name}.state")
+
+
+def rows_of(path: Path) -> Path:
+    """Where the journal of a run lies."""
+    return path.with_name(f"{path.name}.rows")
+
+
+class ResumableWriter(RunWriter):
+    """Writes a run row by row, twice: into the dataset and into the journal. Made by `begin` or `go_on`."""
+
+    mend = "make room and go on with --resume (in Python resume=True)"
+
+    def __init__(self, path: Path, schema: Schema, attributes: Mapping[str, Any], rows: Journal | None) -> None:
+        self._rows_journal = rows
+        super().__init__(path, *schema, attributes, overwrite=True)
+
+    @classmethod
+    def begin(
+        cls, path: Path, schema: Schema, attributes: Mapping[str, Any], session: Session, run: Mapping[str, Any]
+    ) -> ResumableWriter:
+        """A new run in the place of whatever is there.
+
+        The first checkpoint is written before the dataset, so that there is no dataset that cannot go on.
+
+        Raises
+        ------
+        RecordError
+            No room, or another process is writing there.
+        """
+        rows = _journal(path)
+        try:
+            state_of(path).unlink(missing_ok=True)
+            rows.restart()
+            rows.append({"attributes": {n: _json(v) for n, v in attributes.items()}}, {})
+            _save(path, rows, session, run, {})
+            return cls(path, schema, attributes, rows)
+        except OSError as error:
+            rows.close()
+            raise RecordError(f"{path} cannot be written: {reason(error)}") from None
+        except BaseException:
+            rows.close()
+            raise
+
+    @classmethod
+    def go_on(cls, path: Path, schema: Schema, saved: Checkpoint) -> ResumableWriter:
+        """The run of a checkpoint, with its rows up to there.
+
+        Raises
+        ------
+        RecordError
+            The journal is damaged; no room; another process is writing there.
+        """
+        end = saved.run["rows"]
+        rows = _journal(path)
+        part = path.with_name(f"{path.name}.part")
+        try:
+            writer = cls._replayed(part, schema, journal.read(rows.path, end))
+            os.replace(part, path)
+            rows.restart(end)
+        except BaseException as error:
+            rows.close()
+            part.unlink(missing_ok=True)
+            if isinstance(error, ValueError):
+                raise RecordError(f"{rows.path} does not hold the rows of {state_of(path)}: {error}") from None
+            if isinstance(error, OSError | RecordError):
+                raise RecordError(f"{path} cannot be put together again: {reason(error)}; {cls.mend}") from None
+            raise
+        writer.path, writer._rows_journal = path, rows
+        return writer
+
+    @classmethod
+    def _replayed(cls, path: Path, schema: Schema, records: Iterator[journal.Record]) -> ResumableWriter:
+        first = next(records, None)
+        if first is None or "attributes" not in first[0]:
+            raise ValueError("it does not begin with a run")
+        writer = cls(path, schema, first[0]["attributes"], None)
+        for about, arrays in records:
+            writer._append(about["dimension"], arrays, about["count"], flush=False)
+        writer._file.sync()
+        return writer
+
+    def _append(self, dimension: str, values: Mapping[str, Any], count: int, flush: bool = True) -> None:
+        if self._rows_journal is not None:
+            arrays = {name: np.asarray(value) for name, value in values.items()}
+            try:
+                self._rows_journal.append({"dimension": dimension, "count": count}, arrays)
+            except OSError as error:
+                self._abandon()
+                raise RecordError(self._lost(reason(error))) from None
+        super()._append(dimension, values, count, flush)
+
+    def save(self, session: Session, run: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        """A checkpoint of the session and of the rows written so far.
+
+        Raises
+        ------
+        RecordError
+            No room; the checkpoint before is kept.
+        """
+        assert self._rows_journal is not None
+        try:
+            _save(self.path, self._rows_journal, session, run, arrays)
+        except (OSError, RunError) as error:
+            raise RecordError(f"{reason(error)}; the checkpoint before it is kept; {self.mend}") from None
+
+    def close(self, state: str, complete: bool = True) -> None:
+        """Close the dataset and note how the run ended; a complete one needs nothing else any more."""
+        super().close(state)
+        assert self._rows_journal is not None
+        if complete:
+            state_of(self.path).unlink(missing_ok=True)
+            self._rows_journal.path.unlink(missing_ok=True)
+            sync_folder(self.path.parent)
+        self._rows_journal.close()
+
+
+def _journal(path: Path) -> Journal:
+    try:
+        return Journal(rows_of(path))
+    except BlockingIOError:
+        raise RecordError(f"{path} is being written by another process; wait for its end, or write elsewhere") from None
+    except OSError as error:
+        raise RecordError(f"{rows_of(path)} cannot be written: {reason(error)}") from None
+
+
+def _save(
+    path: Path, rows: Journal, session: Session, run: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> None:
+    checkpoint.save(session, state_of(path), {**run, "rows": rows.sync()}, arrays)
+
+
+def _json(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else value
