@@ -6,6 +6,7 @@ one is computed, so that a run that was stopped, killed or ran out of disk leave
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import hashlib
@@ -233,13 +234,20 @@ class RunWriter:
                 self.path.unlink()
             self._file = netCDF4.Dataset(str(self.path), "w", format="NETCDF4")
         except (OSError, RuntimeError) as error:
-            raise RecordError(f"{self.path} cannot be written: {reason(error)}") from error
+            raise self._not_begun(error) from error
         try:
             self._define(sizes, constants, attributes)
             self._file.sync()
         except (OSError, RuntimeError) as error:
             self._abandon()
-            raise RecordError(f"{self.path} cannot be written: {reason(error)}") from error
+            raise self._not_begun(error) from error
+
+    def _not_begun(self, error: Exception) -> RecordError:
+        """What to say of a file that could not be begun; HDF5 calls a full disk by other names."""
+        why = _lacking(self.path.parent, 65536) or reason(error)
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+        return RecordError(f"{self.path} cannot be written: {why}")
 
     def _define(self, sizes: Mapping[str, int], constants: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
         for name, value in attributes.items():
@@ -365,12 +373,19 @@ def _reserve(path: Path, size: int) -> str:
         if error in (errno.ENOSPC, errno.EDQUOT):
             return os.strerror(error)
         if error:
-            state = os.statvfs(path.parent)
-            if state.f_bavail * state.f_frsize < size:
-                return os.strerror(errno.ENOSPC)
-    except (OSError, AttributeError):
-        pass  # this system says nothing about its space: HDF5 will find out
+            return _lacking(path.parent, size)
+    except OSError:
+        pass  # HDF5 will find out
     return ""
+
+
+def _lacking(folder: Path, size: int) -> str:
+    """Whether a disk has fewer than `size` bytes left, in the system's words."""
+    try:
+        state = os.statvfs(folder)
+    except (OSError, AttributeError):
+        return ""  # this system says nothing about its space
+    return os.strerror(errno.ENOSPC) if state.f_bavail * state.f_frsize < size else ""
 
 
 @cache

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import mgdcircuits as mgd
-from mgdcircuits import training
+from mgdcircuits import checkpoint, journal, training
 from mgdcircuits.cli import cli, run
 from mgdcircuits.codegen.cpp_target import CppTarget
 from mgdcircuits.codegen.numpy_target import NumpyTarget
@@ -55,8 +55,8 @@ def stop_at(monkeypatch):
                 signal.raise_signal(signal.SIGINT)
             return found
 
-        for target, run in plain.items():
-            monkeypatch.setattr(target, "run", stopped if iteration is not None else run)
+        for target, original in plain.items():
+            monkeypatch.setattr(target, "run", stopped if iteration is not None else original)
 
     return choose
 
@@ -307,6 +307,58 @@ def test_resume_on_the_command_line(tmp_path, capfd, monkeypatch, stop_at):
     assert "goes on from iteration 25" in said.err and said.out.startswith("xor: 60 iterations")
     assert_same(mgd.open_run("run.nc"), mgd.open_run("whole.nc"))
     assert files(tmp_path) == ["run.nc", "whole.nc"]
+
+
+# No room
+
+
+@pytest.mark.parametrize("what", ["rows", "state"])
+def test_no_room_for_a_row_or_a_checkpoint(tmp_path, xor, monkeypatch, what):
+    whole = train(xor, tmp_path / "whole.nc", iterations=60, evaluate_every=10)
+    out, append, write = tmp_path / "run.nc", journal.Journal.append, checkpoint.write_whole
+    full = OSError(28, "No space left on device")
+
+    def no_row(self, about, arrays):
+        if arrays.get("iteration", [0])[0] == 40:
+            raise full
+        append(self, about, arrays)
+
+    def no_checkpoint(path, chunks):
+        if mgd.open_run(out).sizes["iteration"] == 4 if out.exists() else False:
+            raise full
+        write(path, chunks)
+
+    if what == "rows":
+        monkeypatch.setattr(journal.Journal, "append", no_row)
+        message = "run.nc cannot be written any further: No space left on device; the 4 rows .* with --resume"
+    else:
+        monkeypatch.setattr(checkpoint, "write_whole", no_checkpoint)
+        message = "run.nc.state: the checkpoint was not written: No space left .* before it is kept; make room"
+    with pytest.raises(RecordError, match=message):
+        train(xor, out, iterations=60, evaluate_every=10, checkpoint_every=1e-9)
+    monkeypatch.undo()
+    assert list(mgd.open_run(out)["iteration"]) == [0, 10, 20, 30]
+    assert 29 <= checkpoint.read(out.with_name("run.nc.state")).about["iteration"] <= 40
+    assert_same(train(xor, out, iterations=60, evaluate_every=10, resume=True), whole)
+
+
+OWN_DISK = 'mount -t tmpfs -o size=1m none "$1" && exec "$2" "$3" "$1" "$4" 6'
+
+
+def test_a_disk_that_fills_up(tmp_path):
+    """A real one, of a megabyte, in a name space of its own."""
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+        pytest.skip("no file system of one's own without privileges here")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    script = str(Path(__file__).parent / "full_disk.py")
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", OWN_DISK, "sh", str(disk), sys.executable, script, str(tmp_path)],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert found["dataset"] >= 3 and found["with rows"] >= 1, found
 
 
 # Killed
