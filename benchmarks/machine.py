@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import os
 import platform
 import subprocess
 from functools import cache
@@ -57,6 +59,17 @@ def versions() -> dict[str, str]:
         "brian2": metadata.version("brian2"),
         "compiler": first.splitlines()[0],
         **peers,
+    }
+
+
+def provenance() -> dict:
+    """When, where and of what a result is."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "versions": versions(),
     }
 
 

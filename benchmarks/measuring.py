@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable
 
 import mgdcircuits as mgd
@@ -28,7 +27,7 @@ def measure(case: Case, rounds: int, seconds: float, say: Callable[[str], None] 
     """
     say(f"{case.name}: {case.title}")
     tried: dict[str, float | str] = {}
-    workers = [_start("ours", case)]
+    workers = [Worker("ours", {"variant": ""} | case.work)]
     peaks = [machine.fma_peak()]
     try:
         for peers in case.tried.values():
@@ -36,7 +35,7 @@ def measure(case: Case, rounds: int, seconds: float, say: Callable[[str], None] 
             if best is not None:
                 workers.append(best)
         for worker in workers:
-            worker.calibrate(seconds)
+            worker.calibrate(seconds * case.longer)
         times = alternate(workers, rounds)
         peaks.append(machine.fma_peak())
     finally:
@@ -45,10 +44,7 @@ def measure(case: Case, rounds: int, seconds: float, say: Callable[[str], None] 
     return {
         "case": case.name,
         "title": case.title,
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": machine.commit(),
-        "processor": machine.processor(),
-        "versions": machine.versions(),
+        **machine.provenance(),
         "work": case.work,
         "required": case.required,
         "measure": case.measure.value,
@@ -57,14 +53,10 @@ def measure(case: Case, rounds: int, seconds: float, say: Callable[[str], None] 
         "rounds": rounds,
         "iterations": {worker.name: worker.iterations for worker in workers},
         "setup_seconds": {worker.name: worker.setup_seconds for worker in workers},
+        "cost": {worker.name: [worker.costs[0], worker.costs[-1]] for worker in workers},
         "tried": tried,
         "seconds": times,
     }
-
-
-def _start(peer: str, case: Case) -> Worker:
-    framework, _, words = peer.partition("-")
-    return Worker(framework, case.work | {"variant": words})
 
 
 def _best(peers: tuple[str, ...], case: Case, tried: dict, say) -> Worker | None:
@@ -72,7 +64,7 @@ def _best(peers: tuple[str, ...], case: Case, tried: dict, say) -> Worker | None
     best, shortest = None, float("inf")
     for peer in peers:
         try:
-            worker = _start(peer, case)
+            worker = Worker(peer, case.work | {"variant": peer.partition("-")[2]})
             worker.calibrate(TRIAL_SECONDS)
             time = min(worker.turn() for _ in range(3))
         except WorkerError as error:

@@ -13,11 +13,11 @@ import numpy as np
 
 import mgdcircuits as mgd
 from benchmarks.cases import CNN
-from benchmarks.worker import serve
+from benchmarks.worker import Iteration, serve
 
 
-def build(work: dict):
-    """A function that runs n iterations of the session of this work order."""
+def build(work: dict) -> Iteration:
+    """The iteration of this work order."""
     words = work["variant"].split("-")
     circuit = mgd.load(CNN if "bilinear" in words else work["netlist"], **work["overrides"])
     if "train" in words:
@@ -29,14 +29,17 @@ def build(work: dict):
         rng = np.random.default_rng(0)
         shape = (work["batch"], *circuit.input_shape)
         session.present(rng.random(shape, dtype=np.float32), rng.integers(0, 10, work["batch"]))
-    return session.step
+    return Iteration(session.step, lambda: session.cost().mean())
 
 
-def _training(circuit, work: dict):
+def _training(circuit, work: dict) -> Iteration:
     folder = tempfile.TemporaryDirectory(prefix="mgdcircuits-bench-")
 
-    def run(n: int) -> None:
-        mgd.train(
+    last = None
+
+    def run(n: int) -> float:
+        nonlocal last
+        last = mgd.train(
             circuit,
             iterations=n,
             out=Path(folder.name) / "run.nc",
@@ -46,8 +49,11 @@ def _training(circuit, work: dict):
             progress=False,
             overwrite=True,
         )
+        return float(
+            last["wall_seconds"].values[-1]
+        )  # the loop with its evaluations and rows, not what comes before it
 
-    return run
+    return Iteration(run, lambda: last["cost"].values[-1])
 
 
 if __name__ == "__main__":

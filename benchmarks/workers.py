@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,12 @@ MODULES = {
     "jax": (PEERS_PYTHON, "benchmarks.peers.jax_iteration"),
     "brian2": (sys.executable, "benchmarks.peers.brian2_mlp"),
 }
-CALIBRATION_SECONDS = 0.1
+# Without these, glibc returns the maps of a large batch to the system and faults them in again at every call.
+KEEP_MEMORY = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "4000000000",
+    "MALLOC_TOP_PAD_": "100000000",
+}
 
 
 class WorkerError(Exception):
@@ -29,26 +35,29 @@ class Worker:
 
     Parameters
     ----------
-    framework
-        A key of `MODULES`.
+    name
+        A key of `MODULES`, with words behind it that say which form of the iteration it runs.
     work
-        The work order, sent as JSON.
+        The work order, sent as JSON; its `variant` has the words.
     """
 
-    def __init__(self, framework: str, work: dict) -> None:
-        self.framework, self.work = framework, work
-        self.name = "-".join(filter(None, (framework, work.get("variant"))))
+    def __init__(self, name: str, work: dict) -> None:
+        self.name = name
+        framework, *words = name.split("-")
         python, module = MODULES[framework]
+        tuned = KEEP_MEMORY if framework == "torch" and "plain" not in words else {}
         self._log = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
             [str(python), "-m", module],
             cwd=ROOT,
+            env=os.environ | tuned,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
         )
-        self.setup_seconds = self._ask(work)["ready"]
+        self.costs: list[float] = []  # after the first iteration, and after every turn
+        self.setup_seconds = self._ask(work)["seconds"]
         self.iterations = 1
 
     def _ask(self, request: dict) -> dict:
@@ -61,18 +70,19 @@ class Worker:
             self._log.seek(0)
             said = self._log.read().strip().splitlines() or ["no message"]
             raise WorkerError(f"the worker {self.name} stopped: {said[-1]}")
-        return json.loads(line)
+        answer = json.loads(line)
+        self.costs.append(answer["cost"])
+        return answer
 
     def measure(self, iterations: int) -> float:
         """Seconds an iteration."""
         return self._ask({"iterations": iterations})["seconds"] / iterations
 
     def calibrate(self, seconds: float) -> None:
-        """Choose how many iterations take about that long."""
-        count = 1
-        while (each := self.measure(count)) * count < CALIBRATION_SECONDS:
-            count *= 2
-        self.iterations = max(1, round(seconds / each))
+        """Choose how many iterations take about that long; what a call costs besides may be large."""
+        self.iterations = 1
+        while (passed := self.measure(self.iterations) * self.iterations) < seconds:
+            self.iterations = round(self.iterations * min(8, max(1.5, seconds / max(passed, 1e-9)))) + 1
 
     def turn(self) -> float:
         """One turn: an iteration that fills the caches, then those that count."""

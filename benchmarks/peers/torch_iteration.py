@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.networks import CLASSES, Conv, Dense, Pool, input_shape, network
-from benchmarks.worker import serve
+from benchmarks.worker import Iteration, serve
 
 DELTA = 0.01  # perturbation norm of a layer; the amplitude is DELTA/sqrt(parameters of the layer)
 ETA = 0.002
@@ -223,8 +223,8 @@ def node_perturbation(work, layers, parameters, x, cost):
     return iteration
 
 
-def build(work: dict):
-    """A function that runs n iterations of this work order."""
+def build(work: dict) -> Iteration:
+    """The iteration of this work order."""
     torch.set_num_threads(work["threads"])
     torch.manual_seed(0)
     torch.set_grad_enabled(False)
@@ -251,7 +251,8 @@ def build(work: dict):
             for _ in range(n):
                 iteration()
 
-    return run
+    clean = parameters.views(parameters.flat)
+    return Iteration(run, lambda: cost(onward(layers, clean, x, 0)).mean().item())
 
 
 if __name__ == "__main__":
