@@ -41,6 +41,7 @@ from mgdcircuits.circuit.program import (
     Word,
 )
 from mgdcircuits.circuit.topology import Sparse
+from mgdcircuits.codegen.fuse import Fused, Fusion, is_local, positions_of, runs, spreadable
 from mgdcircuits.codegen.hoist import split
 from mgdcircuits.codegen.rendering import cpp_expression, names
 from mgdcircuits.codegen.target import random_sites
@@ -53,7 +54,7 @@ UNIT_OF = {
     Index.PRE: "pre",
     Index.POST: "post",
     Index.SYNAPSE: "syn",
-    Index.ZERO: "0",
+    Index.ZERO: "zero_of(u)",
 }
 CHANNEL_OF = {Index.CHANNEL: "u", Index.PRE_CHANNEL: "pre", Index.POST_CHANNEL: "post"}
 COUNTS = {
@@ -88,6 +89,15 @@ class Layout:
     members: int
     batch: int
 
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The types of lane blocks that occur: whole ones (Index), and a last one of few lanes (Few)."""
+        if self.batch == 1:
+            return ("Few",) if self.members == 1 else ("Index",)
+        if 0 < self.batch % self.lanes <= 8 or self.batch == self.lanes <= 8:
+            return ("Index", "Few") if self.batch > self.lanes else ("Few",)
+        return ("Index",)
+
 
 def choose_lanes(members: int, batch: int) -> int:
     """Lanes of a block: as many as there are replicas side by side, at most 16."""
@@ -111,20 +121,25 @@ class Emitter:
         self.parameter_index = {name: k for k, name in enumerate(program.parameters)}
         self.arrays = {a.name: k for k, a in enumerate(program.arrays)}
         self.topologies: dict[int, Sparse] = {}  # id -> edge list; passed at run time
-        self.functions: dict[tuple[str, str], str] = {}  # body, preparation -> name; equal kernels share a function
-        self.signatures: dict[int, _Signature] = {}  # by id of the kernel
-        self.kernels: list[Kernel] = []  # keeps ids alive
+        self.functions: dict[
+            tuple[str, str, str], str
+        ] = {}  # template, body, preparation -> name; equal ones are shared
+        self.signatures: dict[tuple, _Signature] = {}
+        self.steps: list[Step] = []  # keeps ids alive
+        self.fusion = Fusion(program)
 
     def sources(self, parts: int) -> list[str]:
         """Translation units: kernels shared out over `parts`, phases and entry points in the first."""
         phases = "".join(self._phase(name, nodes) for name, nodes in self.chosen.items())
         head = self._head()
         written = []
-        for (body, prepare), name in self.functions.items():
-            written.append(f"void {name}({body}")
+        for (head_, body, prepare), name in self.functions.items():
+            blocks = self.layout.blocks if head_ else ()
+            made = [f"template void {name}({_parameters(body).replace('B block', f'{b} block')});\n" for b in blocks]
+            written.append(f"{head_}void {name}({body}{''.join(made)}")
             if prepare.count("\n") > 3:
                 written.append(f"void {name}_prepare({prepare}")
-        declarations = "".join(f"{text.partition(')')[0]});\n" for text in written)
+        declarations = "".join(f"{text.partition(') {')[0]});\n" for text in written)
         definitions = sorted(written, key=len, reverse=True)
         shared = [definitions[k::parts] for k in range(parts)]
         first = "\n".join([head, declarations, *shared[0], phases, self._tail()])
@@ -152,6 +167,7 @@ class Emitter:
 #include <mgd/philox_fill.hpp>
 #include <mgd/pool2d.hpp>
 #include <mgd/sparse.hpp>
+#include <mgd/units.hpp>
 
 namespace mgd_generated {{
 using namespace mgd;
@@ -176,6 +192,7 @@ struct Session {{
   std::int64_t n_samples = 0, n_inputs = 0, n_targets = 0;
   double x_scale = 1;
   std::vector<Sparse> edges;
+  static constexpr Index slack = 256;  // numbers before and after a buffer that a vector may read and not use
   std::vector<const double*> watched;  // numbers of replicas that must stay finite
   std::uint64_t count_period() const {{ return static_cast<std::uint64_t>(offset + n_p * {self.ticks} + tick); }}
   std::uint64_t count_pass() const {{
@@ -187,9 +204,10 @@ struct Session {{
   const std::uint32_t* block_replica(Index block) const {{ return lane_replica.data() + block * Y::W; }}
   T* buffer(int k, Index n) {{
     if (static_cast<int>(scratch.size()) <= k) scratch.resize(k + 1);
-    if (static_cast<Index>(scratch[k].size()) < n) scratch[k].resize(n);
-    return scratch[k].data();
+    if (static_cast<Index>(scratch[k].size()) < n + 2 * slack) scratch[k].resize(n + 2 * slack);
+    return at(k);
   }}
+  T* at(int k) {{ return scratch[k].data() + slack; }}
 }};
 """
 
@@ -199,18 +217,21 @@ struct Session {{
             stride = "Y::R" if a.sharing is Sharing.REPLICA else "Y::MP"
             made = f"make<{CPP_TYPE[a.precision]}>(all, {k}, {a.n}LL * {stride})"
             sizes.append(f"  s->a{k} = {made};")
-        frees = "".join(f"    std::free(s->a{k});\n" for k in range(len(self.program.arrays)))
+        frees = "".join(
+            f"    std::free(reinterpret_cast<char*>(s->a{k}) - slack);\n" for k in range(len(self.program.arrays))
+        )
         cases = "\n".join(f"      case {k}: phase_{n}(*s); break;" for k, n in enumerate(self.chosen))
         n_sites = len(self.sites)
         return f"""
+constexpr std::size_t slack = 1024;  // bytes before and after an array that a vector may read and not use
 template <class A>
 A* make(void** all, int k, Index n) {{  // all[k] is an array of another library of the same session, or null
   if (all[k]) return static_cast<A*>(all[k]);
-  const std::size_t bytes = (static_cast<std::size_t>(n) * sizeof(A) + 63) / 64 * 64;
-  void* p = std::aligned_alloc(64, bytes ? bytes : 64);
+  const std::size_t bytes = (static_cast<std::size_t>(n) * sizeof(A) + 63) / 64 * 64 + 2 * slack;
+  void* p = std::aligned_alloc(64, bytes);
   if (!p) throw std::bad_alloc();
   std::memset(p, 0, bytes);
-  return static_cast<A*>(all[k] = p);
+  return static_cast<A*>(all[k] = static_cast<char*>(p) + slack);
 }}
 }}  // namespace mgd_generated
 
@@ -283,7 +304,7 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
 
     def _nodes(self, nodes: Iterable[Node]) -> list[str]:
         lines: list[str] = []
-        for group in _groups(nodes):
+        for group in runs(nodes):
             if len(group) > 1 or (isinstance(group[0], Step) and is_local(group[0].kernel)):
                 lines += self._calls(group)
                 continue
@@ -322,10 +343,11 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
 
     def _calls(self, group: list[Step]) -> list[str]:
         """Steps in which replicas do not meet: all of them for one lane block after another."""
-        calls = [self._call(step) for step in group]
-        first = [self._call(step, "_prepare") for step in group if self.signatures[id(step.kernel)].prepares]
+        steps = self.fusion.fused(group)
+        calls = [self._call(step) for step in steps]
+        first = [self._call(step, "_prepare") for step in steps if self.signatures[_key(step)].prepares]
         work = sum(self._work(step.kernel) for step in group)
-        opening = f"over_blocks<Y>(s.threads, {work} * double(Y::R), [&](Index b0, Index b1) {{"
+        opening = f"over_blocks<Y>(s.threads, {work} * double(Y::R), [&](auto block) {{"
         return [*first, opening, *(f"  {c}" for c in calls), "});"]
 
     @staticmethod
@@ -334,24 +356,31 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         return kernel.topology.n_connections or kernel.topology.n_post if isinstance(kernel, Couple) else 8 * kernel.n
 
     def _call(self, step: Step, part: str = "") -> str:
-        if id(step.kernel) not in self.signatures:
-            self._function(step.kernel)
-        made = self.signatures[id(step.kernel)]
-        arguments = [f"s.{self._array(step.rename.get(a.name, a.name))}" for a in made.arrays]
-        factors = [repr(float(step.factor)) if a in step.active else "0.0" for a in made.amplitudes]
-        blocks = [str(made.slot), *(("b0", "b1") if not part and is_local(step.kernel) else ())]
+        if _key(step) not in self.signatures:
+            self._function(step)
+        made = self.signatures[_key(step)]
+        finish = step.finish if isinstance(step, Fused) else step
+        rename = {**finish.rename, **step.rename}
+        arguments = [f"s.{self._array(rename.get(a.name, a.name))}" for a in made.arrays]
+        if isinstance(step, Fused) and not step.kept:
+            arguments[made.arrays.index(step.kernel.writes["target"])] = "nullptr"
+        active = {a: s.factor for s in (finish, step) for a in s.active & s.kernel.perturbations()}
+        factors = [repr(float(active.get(a, 0.0))) for a in made.amplitudes]
+        blocks = [str(made.slot), *(("block",) if not part and is_local(step.kernel) else ())]
         return f"{made.name}{part}({', '.join(['s', *blocks, *arguments, *factors])});  // {step.kernel.name}"
 
     # Kernels
 
-    def _function(self, kernel: Kernel) -> None:
-        self.kernels.append(kernel)
+    def _function(self, step: Step) -> None:
+        kernel, finish = step.kernel, step.finish.kernel if isinstance(step, Fused) else None
+        self.steps.append(step)
+        kernels = [kernel, finish] if finish else [kernel]
         arrays: dict[str, Array] = {}
-        for operand in kernel.operands.values():
+        for operand in (o for k in kernels for o in k.operands.values()):
             if isinstance(operand, Read):
                 arrays[operand.array.name] = operand.array
-        written = {a.name for a in kernel.writes.values()}
-        arrays |= {a.name: a for a in kernel.writes.values()}
+        arrays |= {a.name: a for k in kernels for a in k.writes.values()}
+        written = {a.name for k in kernels for a in k.writes.values()}
         if isinstance(kernel, Sample):
             for array, *_ in (*kernel.inputs, *((kernel.target,) if kernel.target else ())):
                 arrays[array.name] = array
@@ -359,10 +388,11 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
             if kernel.labels.name in self.arrays:
                 arrays[kernel.labels.name] = kernel.labels
                 written.add(kernel.labels.name)
-        amplitudes = sorted(kernel.perturbations())
+        amplitudes = sorted({a for k in kernels for a in k.perturbations()})
         arguments = ["Session& s", "int slot"]
+        spreads = spreadable(kernel)
         if is_local(kernel):
-            arguments += ["Index b0", "Index b1"]
+            arguments.append("B block" if spreads else "Index block")
         for a in arrays.values():
             const = "" if a.name in written else "const "
             arguments.append(f"{const}{CPP_TYPE[a.precision]}* __restrict {_pointer(a)}")
@@ -380,7 +410,7 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
                 "spiking circuits run on the numpy target so far: choose target='numpy' (or --target numpy on the command line)"
             )
         self.preparation: list[str] = []
-        body = write(kernel)
+        body = self._couple(kernel, step) if isinstance(kernel, Couple) else write(kernel)
 
         def text(lines: list[str], parameters: list[str]) -> str:
             made = f"{', '.join(parameters)}) {{\n  (void)s; (void)slot;\n" + "".join(f"  {x}\n" for x in lines) + "}\n"
@@ -390,10 +420,11 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
                 made = re.sub(rf"\b{_factor(a)}\b", f"factor{k}", made)
             return made
 
-        prepare = text(self.preparation, [a for a in arguments if a not in ("Index b0", "Index b1")])
-        name = self.functions.setdefault((text(body, arguments), prepare), f"k{len(self.functions)}")
-        slot = SLOTS * (len(self.kernels) - 1)
-        self.signatures[id(kernel)] = _Signature(name, list(arrays.values()), amplitudes, slot, bool(self.preparation))
+        prepare = text(self.preparation, [a for a in arguments if not a.endswith(" block")])
+        template = "template <class B>\n" if spreads else ""
+        name = self.functions.setdefault((template, text(body, arguments), prepare), f"k{len(self.functions)}")
+        slot = SLOTS * (len(self.steps) - 1)
+        self.signatures[_key(step)] = _Signature(name, list(arrays.values()), amplitudes, slot, bool(self.preparation))
 
     def _uniform(self, operand) -> str | None:
         """A number that is the same for all elements and replicas, as C++; None for anything else."""
@@ -414,12 +445,12 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         """Definition of a per-element operand inside a loop. `kind`: V, D (lanes) or scalar (one member)."""
         match operand:
             case Read(array, index, positions, amplitude):
-                unit = UNIT_OF.get(index) or f"({CHANNEL_OF[index]}) / {positions}"
+                unit = UNIT_OF.get(index) or f"channel_of({CHANNEL_OF[index]}, {positions})"
                 pointer = _pointer(array)
                 if kind == "scalar":
-                    value = f"static_cast<T>({pointer}[({unit}) * Y::MP + m])"
+                    value = f"static_cast<T>({pointer}[{unit} * Y::MP + m])"
                     if array.precision is Precision.INTEGER:
-                        value = f"static_cast<double>({pointer}[({unit}) * Y::MP + m])"
+                        value = f"static_cast<double>({pointer}[{unit} * Y::MP + m])"
                 else:
                     suffix = "_double" if kind == "D" else ""
                     how = "rep" if array.sharing is Sharing.REPLICA else "mem"
@@ -429,7 +460,7 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
                     value = f"{type_}({_factor(array.name)}) * {value}"
                 return f"auto {name} = {value};"
             case Position(index, offset):
-                return f"const double {name} = static_cast<double>({UNIT_OF[index]} + {offset});"
+                return f"const auto {name} = Y::number({UNIT_OF[index]}, {offset});"
             case Random(function, site, scope, index, arguments):
                 return self._lane_draw(name, function, self.sites[site], COUNTS[scope], UNIT_OF[index], arguments, kind)
         raise BuildError(f"{name}: unknown operand {operand!r}")
@@ -515,13 +546,15 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         inside = self._operands(kernel, self._needed(kernel, statements), kind)
         inside += self._statements(kernel, statements, kind)
         inside += [f"Y::put({_pointer(a)}, u, block, {kind}({n}));" for n, a in kernel.writes.items()]
-        work = f"{kernel.n} * double(b1 - b0) * Y::W * {4 * len(statements)}"
+        return [*lines, *self._over_units(kernel.n, positions_of(kernel), 4 * len(statements), inside)]
+
+    @staticmethod
+    def _over_units(n: int, positions: int, work: int, inside: list[str], unit: str = "u") -> list[str]:
+        """A loop over the units of a lane block. Pointers and numbers are captured by value: they stay in registers."""
         return [
-            *lines,
-            f"parallel_for(s.threads, {kernel.n}, {work}, [&](Index u) {{",
-            "  for (Index block = b0; block < b1; ++block) {",
-            *(f"    {line}" for line in inside),
-            "  }",
+            f"over_units<Y, {n}, {positions}>(s.threads, {n} * double(Y::W) * {work}, block, [=, &s](auto {unit}) {LAMBDA} {{",
+            f"  using V = Y::At<std::decay_t<decltype(block)>, decltype({unit})>; (void)s;",
+            *(f"  {line}" for line in inside),
             "});",
         ]
 
@@ -580,7 +613,7 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
 
     # Couplings
 
-    def _couple(self, kernel: Couple) -> list[str]:
+    def _couple(self, kernel: Couple, step: Step) -> list[str]:
         side = {
             Index.PRE: "pre",
             Index.PRE_CHANNEL: "pre",
@@ -613,13 +646,14 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
                 loads.append(load)
         inner = " ".join([*loads, f"return V({cpp_expression(text)});"])
         if not is_local(kernel):
-            lines = ["constexpr Index b0 = 0, b1 = Y::NB;", *self.preparation, *lines]
+            lines = [*self.preparation, *lines]
             self.preparation = []
-        lines.append(f"const auto f = [&](Index syn, Index pre, Index post, Index from) {LAMBDA} {{")
-        lines.append(f"  const Index block = from + b0; (void)syn; (void)pre; (void)post; (void)block; {inner}")
+        lines.append(f"const auto f = [=, &s](auto syn, auto pre, auto post, auto block) {LAMBDA} {{")
+        lines.append("  using V = Y::At<decltype(block), decltype(post)>; (void)s; const auto u = post; (void)u;")
+        lines.append(f"  (void)syn; (void)pre; (void)post; (void)block; {inner}")
         lines.append("};")
         lines += self._topology(kernel)
-        return lines + self._collect(kernel)
+        return lines + self._collect(kernel, step)
 
     def _hoist_side(self, kernel: Couple, name: str, where, part: str, number: int) -> tuple[list[str], str]:
         """A part that depends on one side only, evaluated once an element."""
@@ -645,19 +679,22 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
                 "    }",
                 "}",
             ]
-            lines = [f"const T* const {name}_of = s.scratch[slot + {number}].data();"]
+            lines = [f"const T* const {name}_of = s.at(slot + {number});"]
             return lines, f"const V {name} = Y::mem({name}_of, syn, block);"
         self.preparation.append(f"{buffer}Y::R);")
-        loads = self._operands(kernel, names(part), "V")
-        return [
-            f"T* const {name}_of = s.scratch[slot + {number}].data();",
-            f"parallel_for(s.threads, {n}, {n} * double(b1 - b0) * Y::W * 8, [&](Index {where}) {{",
-            "  for (Index block = b0; block < b1; ++block) {",
-            f"    {' '.join(loads)}",
-            f"    Y::put({name}_of, {where}, block, V({value}));",
-            "  }",
-            "});",
-        ], f"const V {name} = Y::rep({name}_of, {where}, block);"
+        inside = [*self._operands(kernel, names(part), "V"), f"Y::put({name}_of, {where}, block, V({value}));"]
+        positions = self._side_positions(kernel, names(part), n)
+        loop = self._over_units(n, positions, 8, inside, where)
+        if not is_local(kernel):
+            loop = ["for (Index block = 0; block < Y::NB; ++block) {", *(f"  {line}" for line in loop), "}"]
+        lines = [f"T* const {name}_of = s.at(slot + {number});", *loop]
+        return lines, f"const V {name} = Y::rep({name}_of, {where}, block);"
+
+    @staticmethod
+    def _side_positions(kernel: Couple, used: set[str], n: int) -> int:
+        """Units of one channel among the operands of a side; all units where none is per channel."""
+        found = {o.positions for k, o in kernel.operands.items() if k in used and isinstance(o, Read)} - {1}
+        return found.pop() if found else n
 
     def _topology(self, kernel: Couple) -> list[str]:
         if isinstance(kernel.topology, Sparse):
@@ -668,7 +705,7 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
             return [f"const Sparse& topology = s.edges[{number}];"]
         return [f"const {kernel.topology.cpp_type()} topology{{}};"]
 
-    def _collect(self, kernel: Couple) -> list[str]:
+    def _collect(self, kernel: Couple, step: Step) -> list[str]:
         target = kernel.writes["target"]
         pointer = _pointer(target)
         add = "true" if kernel.add else "false"
@@ -677,11 +714,10 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
             return [f"into_parameter{per_replica}<Y>(topology, s.threads, f, {pointer}, {add});"]
         unit = "post" if kernel.into is Into.POST else "pre"
         value = f"Y::rep({pointer}, {unit}, block) + acc" if kernel.add else "acc"
-        put = f"const Index block = from + b0; Y::put({pointer}, {unit}, block, {value});"
-        store = f"[&](Index {unit}, Index from, V acc) {LAMBDA} {{ {put} }}"
         if kernel.into is Into.POST:
-            loop = "gather_max" if kernel.reduce is Reduce.MAX else "gather"
-            return [f"topology.template {loop}<V>(s.threads, b1 - b0, f, {store});"]
+            maximum = "true" if kernel.reduce is Reduce.MAX else "false"
+            return [*self._store(step, pointer, value), f"gather<Y, {maximum}>(topology, s.threads, block, f, store);"]
+        store = f"[&](Index {unit}, Index block, V acc) {LAMBDA} {{ Y::put({pointer}, {unit}, block, {value}); }}"
         if kernel.winner:
             if "Pool2d" not in kernel.topology.cpp_type():
                 raise BuildError(f"{kernel.name}: the gradient of a maximum is available for pooling only")
@@ -689,6 +725,29 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
             value = f"[&](Index pre, Index block) {LAMBDA} {{ {loads} return V({cpp_expression(kernel.winner)}); }}"
             return [f"topology.template to_pre_first_winner<V>(s.threads, Y::NB, {value}, f, {store});"]
         return [f"topology.template to_pre<V>(s.threads, Y::NB, f, {store});"]
+
+    def _store(self, step: Step, pointer: str, value: str) -> list[str]:
+        """What becomes of a finished sum: it is stored, and the equation that reads it follows at once where one does."""
+        uniforms, inside = [], []
+        test = f"if ({pointer}) " if isinstance(step, Fused) else ""
+        inside.append(f"{test}Y::put({pointer}, post, block, {value});")
+        if isinstance(step, Fused):
+            kernel = step.finish.kernel
+            statements, uniforms = self._hoisted(kernel)
+            needed = self._needed(kernel, statements)
+            sums = {n for n, o in kernel.operands.items() if isinstance(o, Read) and _pointer(o.array) == pointer}
+            inside += [f"V {name} = acc;" for name in sorted(sums & needed)]
+            inside += self._operands(kernel, needed - sums, "V") + self._statements(kernel, statements, "V")
+            inside += [f"Y::put({_pointer(a)}, u, block, V({n}));" for n, a in kernel.writes.items()]
+        return [
+            "const auto store = [&] {",
+            *(f"  {line}" for line in uniforms),
+            f"  return [=, &s](auto post, auto block, auto acc) {LAMBDA} {{",
+            "    using V = decltype(acc); const auto u = post; (void)u; (void)s;",
+            *(f"    {line}" for line in inside),
+            "  };",
+            "}();",
+        ]
 
     # Other loops
 
@@ -710,7 +769,7 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         loads = " ".join(self._operands(kernel, self._needed(kernel, statements), "D"))
         return [
             *lines,
-            f"reduce<Y, mgd::Reduce::{kernel.operation}>({kernel.n}, b0, b1, [&](Index u, Index block) {{",
+            f"reduce<Y, mgd::Reduce::{kernel.operation}>({kernel.n}, block, [&](Index u, Index block) {{",
             f"  (void)u; {loads} return D({cpp_expression(statements[0][1])});",
             f"}}, {_pointer(kernel.writes['result'])});",
         ]
@@ -774,31 +833,14 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         ]
 
 
-def is_local(kernel: Kernel) -> bool:
-    """Whether replicas do not meet in the kernel, so that a lane block can run through it alone."""
-    match kernel:
-        case Elements(sharing=Sharing.REPLICA) | Reduction():
-            return True
-        case Couple(into=Into.POST):
-            return True
-    return False
+def _key(step: Step) -> tuple:
+    """Steps with the same key are calls of one function."""
+    return (id(step.kernel), id(step.finish.kernel)) if isinstance(step, Fused) else (id(step.kernel),)
 
 
-def _groups(nodes: Iterable[Node]) -> list[list[Node]]:
-    """Runs of steps in which replicas do not meet; every other node by itself."""
-    groups: list[list[Node]] = []
-    running: list[Node] = []
-    for node in nodes:
-        if isinstance(node, Step) and is_local(node.kernel):
-            if any(isinstance(n, Step) and n.kernel is node.kernel for n in running):
-                running = []
-            if not running:
-                groups.append(running)
-            running.append(node)
-        else:
-            running = []
-            groups.append([node])
-    return groups
+def _parameters(text: str) -> str:
+    """The parameter list a function's text starts with."""
+    return text.partition(") {")[0]
 
 
 def _pointer(array: Array) -> str:

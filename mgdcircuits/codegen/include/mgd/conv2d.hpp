@@ -11,6 +11,7 @@
 #include <memory>
 
 #include "tiles.hpp"
+#include "units.hpp"
 
 namespace mgd {
 
@@ -27,16 +28,33 @@ struct Conv2d {
   static constexpr Index post_index(Index c, Index y, Index x) { return (c * H_out + y) * W_out + x; }
   static constexpr Index synapse(Index oc, Index ic, Index ky, Index kx) { return ((oc * I + ic) * KH + ky) * KW + kx; }
 
-  template <class V, class F, class S>
-  static void gather(int n_threads, Index nb, const F& f, const S& store) {
-    gather_rows<V>(n_threads, nb, V(0), store, [&](Index syn, Index pre, Index post, Index block, V acc)
-        __attribute__((always_inline)) { return settled(acc + f(syn, pre, post, block)); });
+  template <class V, class Block, class F, class S>
+  static void gather(int n_threads, const Block& block, const F& f, const S& store) {
+    gather_rows<V>(n_threads, block, V(0), store, [&](Index syn, Index pre, Index post, const Block& at, V acc)
+        __attribute__((always_inline)) { return settled(acc + f(syn, pre, post, at)); });
   }
 
-  template <class V, class F, class S>
-  static void gather_max(int n_threads, Index nb, const F& f, const S& store) {
-    gather_rows<V>(n_threads, nb, lowest<V>(), store, [&](Index syn, Index pre, Index post, Index block, V acc)
-        __attribute__((always_inline)) { return max(acc, f(syn, pre, post, block)); });
+  template <class V, class Block, class F, class S>
+  static void gather_max(int n_threads, const Block& block, const F& f, const S& store) {
+    gather_rows<V>(n_threads, block, lowest<V>(), store, [&](Index syn, Index pre, Index post, const Block& at, V acc)
+        __attribute__((always_inline)) { return max(acc, f(syn, pre, post, at)); });
+  }
+
+  // With few replicas a vector holds several columns, if the stride is one.
+  template <int few>
+  static constexpr bool spreads() {
+    return SX == 1 && KW <= 7 && PX <= 16 && (KW - 1) * DX <= 16;
+  }
+  template <class T, int few, class Block, class F, class S>
+  static void gather_few(int n_threads, const Block& block, const F& f, const S& store) {
+    few_rows<T, few>(n_threads, block, T(0), store, [&](auto syn, auto pre, auto post, const Block& at, auto acc)
+        __attribute__((always_inline)) { return acc + f(syn, pre, post, at); });
+  }
+  template <class T, int few, class Block, class F, class S>
+  static void gather_max_few(int n_threads, const Block& block, const F& f, const S& store) {
+    few_rows<T, few>(n_threads, block, -static_cast<T>(INFINITY), store,
+                     [&](auto syn, auto pre, auto post, const Block& at, auto acc)
+                         __attribute__((always_inline)) { return max(acc, f(syn, pre, post, at)); });
   }
 
   template <class V, class F, class S>
@@ -105,56 +123,180 @@ struct Conv2d {
 
   // ---- gather ------------------------------------------------------------------------------------------------------
 
-  template <class V, class S, class F>
-  static void gather_rows(int n_threads, Index nb, V start, const S& store, const F& fold) {
-    parallel_for(n_threads, nb * H_out, work<V>(nb), [&](Index task) {
-      gather_row<V>(static_cast<int>(task % H_out), task / H_out, start, store, fold);
+  // Columns of a row are cut into tiles of nearly equal size; those that touch the border are unrolled with their place
+  // known at compile time, so that a tap outside costs nothing.
+  template <class V>
+  struct Columns {
+    static constexpr int channels = smaller(4, O);
+    static constexpr int most = larger(1, smaller(register_tile<V>(), 16) / channels);
+    static constexpr int n = divide_up(W_out, most), small = W_out / n, n_large = W_out % n;
+    static constexpr int size(int tile) { return tile < n_large ? small + 1 : small; }
+    static constexpr int first(int tile) { return tile * small + smaller(tile, n_large); }
+    static constexpr bool inner(int tile) {
+      return first(tile) >= first_inner && first(tile) + size(tile) <= end_inner;
+    }
+    static constexpr int count_border() {
+      int found = 0;
+      for (int t = 0; t < n; ++t) found += !inner(t);
+      return found;
+    }
+    static constexpr bool unrolled = KW <= 7 && count_border() <= 6;
+  };
+
+  template <class V, class Block, class S, class F>
+  static void gather_rows(int n_threads, const Block& block, V start, const S& store, const F& fold) {
+    constexpr int channels = Columns<V>::channels, tiles = divide_up(O, channels);
+    parallel_for(n_threads, static_cast<Index>(H_out) * G * tiles, work<V>(1), [&](Index task) {
+      const int tile = static_cast<int>(task % tiles), g = static_cast<int>(task / tiles % G);
+      const int oy = static_cast<int>(task / (tiles * G)), oc = g * O + tile * channels;
+      if constexpr (O % channels != 0)
+        if (tile == tiles - 1) return gather_row<V, O % channels>(g, oc, oy, block, start, store, fold);
+      gather_row<V, channels>(g, oc, oy, block, start, store, fold);
     });
   }
 
-  template <class V, class S, class F>
-  static MGD_KERNEL void gather_row(int oy, Index block, V start, const S& store, const F& fold) {
-    constexpr int channels = smaller(4, O);
-    constexpr int columns = larger(1, smaller(register_tile<V>() / channels, n_inner));
-    for (int g = 0; g < G; ++g)
-      in_tiles<O, channels>([&](int oc, auto n_oc) __attribute__((always_inline)) {
-        constexpr int N = decltype(n_oc)::value;
-        const int channel = g * O + oc;
-        for (int e = 0; e < W_out - n_inner; ++e)
-          gather_tile<V, N, 1, false>(g, channel, oy, border_column(e), block, start, store, fold);
-        in_tiles<n_inner, columns>([&](int ox, auto n_ox) __attribute__((always_inline)) {
-          gather_tile<V, N, decltype(n_ox)::value, true>(g, channel, oy, first_inner + ox, block, start, store, fold);
-        });
+  template <class V, int N, class Block, class S, class F>
+  static MGD_KERNEL void gather_row(int g, int oc, int oy, const Block& block, V start, const S& store, const F& fold) {
+    using Tiles = Columns<V>;
+    if constexpr (Tiles::unrolled) {
+      unroll<Tiles::n>([&](auto t) __attribute__((always_inline)) {
+        constexpr int tile = decltype(t)::value;
+        if constexpr (!Tiles::inner(tile))
+          gather_tile<V, N, Tiles::size(tile), false>(g, oc, oy, std::integral_constant<int, Tiles::first(tile)>{}, block,
+                                                      start, store, fold);
       });
+      over_tiles<V>([&](int tile, auto size) __attribute__((always_inline)) {
+        if (Tiles::inner(tile))
+          gather_tile<V, N, decltype(size)::value, true>(g, oc, oy, Tiles::first(tile), block, start, store, fold);
+      });
+    } else {
+      over_tiles<V>([&](int tile, auto size) __attribute__((always_inline)) {
+        gather_tile<V, N, decltype(size)::value, false>(g, oc, oy, Tiles::first(tile), block, start, store, fold);
+      });
+    }
+  }
+  // A pointer the compiler knows nothing of, so that it does not unroll and keep in registers what lies there.
+  template <class V>
+  static MGD_INLINE const V* opaque(const V* at) {
+    asm("" : "+r"(at) : : "memory");
+    return at;
+  }
+  template <class V, class F>
+  static MGD_INLINE void over_tiles(const F& f) {
+    using Tiles = Columns<V>;
+    if constexpr (Tiles::n_large > 0)
+      for (int t = 0; t < Tiles::n_large; ++t) f(t, std::integral_constant<int, Tiles::small + 1>{});
+    for (int t = Tiles::n_large; t < Tiles::n; ++t) f(t, std::integral_constant<int, Tiles::small>{});
   }
 
-  template <class V, int Channels, int Columns, bool Inner, class S, class F>
-  static MGD_INLINE void gather_tile(int g, int oc, int oy, int ox, Index block, V start, const S& store, const F& fold) {
-    const int iy = oy * SY - PY, ix = ox * SX - PX;
+  template <class V, int Channels, int N, bool Inner, class X, class Block, class S, class F>
+  static MGD_INLINE void gather_tile(int g, int oc, int oy, X ox, const Block& block, V start, const S& store,
+                                     const F& fold) {
+    const int iy = oy * SY - PY;
     const Range ky_range = valid(iy, DY, KH, H_in);
-    const Range kx_range = Inner ? Range{0, KW} : valid(ix, DX, KW, W_in);
-    V acc[Channels][Columns];
+    V acc[Channels][N];
     unroll<Channels>([&](auto o) __attribute__((always_inline)) {
-      unroll<Columns>([&](auto p) __attribute__((always_inline)) { acc[o][p] = start; });
+      unroll<N>([&](auto p) __attribute__((always_inline)) { acc[o][p] = start; });
     });
     for (int ic = 0; ic < I; ++ic)
-      for (int ky = ky_range.begin; ky < ky_range.end; ++ky) {
-        const auto at = [&](auto kx) __attribute__((always_inline)) {
-          unroll<Channels>([&](auto o) __attribute__((always_inline)) {
-            unroll<Columns>([&](auto p) __attribute__((always_inline)) {
-              acc[o][p] = fold(synapse(oc + o, ic, ky, kx), pre_index(g * I + ic, iy + ky * DY, ix + p * SX + kx * DX),
+      for (int ky = ky_range.begin; ky < ky_range.end; ++ky)
+        over_kx([&](auto kx) __attribute__((always_inline)) {
+          unroll<N>([&](auto p) __attribute__((always_inline)) {
+            const int ix = (ox + p) * SX - PX + kx * DX;
+            if (!Inner && (ix < 0 || ix >= W_in)) return;
+            unroll<Channels>([&](auto o) __attribute__((always_inline)) {
+              acc[o][p] = fold(synapse(oc + o, ic, ky, kx), pre_index(g * I + ic, iy + ky * DY, ix),
                                post_index(oc + o, oy, ox + p), block, acc[o][p]);
             });
           });
-        };
-        if constexpr (Inner)
-          over_kx(at);
-        else
-          for (int kx = kx_range.begin; kx < kx_range.end; ++kx) at(kx);
-      }
+        });
+    // From memory, in a loop: what follows on a sum may be long, and is compiled once.
+    V sums[Channels][N];
     unroll<Channels>([&](auto o) __attribute__((always_inline)) {
-      unroll<Columns>([&](auto p) __attribute__((always_inline)) { store(post_index(oc + o, oy, ox + p), block, acc[o][p]); });
+      unroll<N>([&](auto p) __attribute__((always_inline)) { sums[o][p] = acc[o][p]; });
     });
+    const V* const at = opaque(&sums[0][0]);
+    for (int o = 0; o < Channels; ++o)
+      for (int p = 0; p < N; ++p) store(post_index(oc + o, oy, ox + p), block, at[o * N + p]);
+  }
+
+  // A row in vectors of S columns times `few` replicas, of 16 lanes or 8, whichever wastes less.
+  template <int few>
+  struct Spread {
+    static constexpr int lanes(int wide) { return divide_up(W_out, wide / few) * wide; }
+    static constexpr int S = (lanes(16) <= lanes(8) ? 16 : 8) / few;
+    static constexpr int vectors = divide_up(W_out, S);
+    static constexpr int channels = smaller(O, larger(1, smaller(8, register_tile<Lanes<float, 16>>() / vectors)));
+  };
+
+  template <class T, int few, class Block, class S, class F>
+  static void few_rows(int n_threads, const Block& block, T start, const S& store, const F& fold) {
+    constexpr int channels = Spread<few>::channels, tiles = divide_up(O, channels);
+    parallel_for(n_threads, static_cast<Index>(H_out) * G * tiles, work<Lanes<T, few>>(1), [&](Index task) {
+      const int tile = static_cast<int>(task / H_out) % tiles, g = static_cast<int>(task / H_out) / tiles;
+      const int oy = static_cast<int>(task % H_out), oc = g * O + tile * channels;
+      if constexpr (O % channels != 0)
+        if (tile == tiles - 1) return few_row<T, few, O % channels>(g, oc, oy, block, start, store, fold);
+      few_row<T, few, channels>(g, oc, oy, block, start, store, fold);
+    });
+  }
+
+  template <class T, int few, int Channels, class Block, class S, class F>
+  static MGD_KERNEL void few_row(int g, int oc, int oy, const Block& block, T start, const S& store, const F& fold) {
+    constexpr int vectors = Spread<few>::vectors;
+    using V = Lanes<T, Spread<few>::S * few>;
+    const int iy = oy * SY - PY;
+    const Range ky_range = valid(iy, DY, KH, H_in);
+    V acc[Channels][vectors];
+    for (auto& row : acc)
+      for (auto& sum : row) sum = V(start);
+    for (int ic = 0; ic < I; ++ic)
+      for (int ky = ky_range.begin; ky < ky_range.end; ++ky)
+        unroll<KW * vectors>([&](auto tap) __attribute__((always_inline)) {
+          constexpr int t = decltype(tap)::value;
+          few_tap<few, Channels, t % vectors, t / vectors>(acc, synapse(oc, ic, ky, 0), pre_index(g * I + ic, iy + ky * DY, 0),
+                                                           post_index(oc, oy, 0), block, fold);
+        });
+    V sums[Channels][vectors];
+    over_tile<Channels, vectors, 1>([&](auto o, auto v, auto) __attribute__((always_inline)) { sums[o][v] = acc[o][v]; });
+    const V* const at = opaque(&sums[0][0]);
+    for (int o = 0; o < Channels; ++o) few_stores<few, vectors>(at + o * vectors, post_index(oc + o, oy, 0), block, store);
+  }
+  template <int few, int vectors, class V, class Block, class S>
+  static MGD_INLINE void few_stores(const V* sums, Index row, const Block& block, const S& store) {
+    constexpr int whole = W_out / Spread<few>::S;
+    for (int k = 0; k < whole; ++k) store(Next<Spread<few>::S>{row + k * Spread<few>::S}, block, sums[k]);
+    if constexpr (whole < vectors) store(few_outputs<few, whole>(row), block, sums[whole]);
+  }
+
+  // Columns of the v-th vector of an output row that starts at unit `row`.
+  template <int few, int v>
+  static constexpr int few_exist() {
+    return smaller(Spread<few>::S, W_out - v * Spread<few>::S);
+  }
+  template <int few, int v>
+  static MGD_INLINE Next<Spread<few>::S, 0, few_exist<few, v>()> few_outputs(Index row) {
+    return {row + v * Spread<few>::S};
+  }
+
+  // One kernel column into the v-th vector of every channel of the tile; columns without a synapse keep their sums.
+  template <int few, int Channels, int v, int kx, class V, int Vectors, class Block, class F>
+  static MGD_INLINE void few_tap(V (&acc)[Channels][Vectors], Index synapses, Index in_row, Index out_row, const Block& block,
+                                 const F& fold) {
+    constexpr int S = Spread<few>::S, exist = few_exist<few, v>(), ix = v * S - PX + kx * DX;
+    constexpr int lo = larger(0, -ix), hi = smaller(exist, W_in - ix);
+    if constexpr (lo < hi) {
+      const Next<S, lo, hi> pre{in_row + ix};
+      for (int o = 0; o < Channels; ++o) {
+        const Same<S> syn{synapses + static_cast<Index>(o) * I * KH * KW + kx};
+        const Next<S, lo, hi> post{out_row + static_cast<Index>(o) * H_out * W_out + v * S};
+        const V next = fold(syn, pre, post, block, acc[o][v]);
+        if constexpr (lo == 0 && hi == exist)
+          acc[o][v] = next;
+        else
+          acc[o][v] = where(places<typename V::value_type, V::width, few, lo, hi>(), next, acc[o][v]);
+      }
+    }
   }
 
   // ---- to_pre ------------------------------------------------------------------------------------------------------

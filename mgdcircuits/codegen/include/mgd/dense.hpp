@@ -2,6 +2,7 @@
 #pragma once
 
 #include "tiles.hpp"
+#include "units.hpp"
 
 namespace mgd {
 
@@ -10,16 +11,31 @@ struct Dense {
   static constexpr Index n_synapses = static_cast<Index>(N_pre) * N_post;
   static constexpr Index n_pre = N_pre, n_post = N_post;
 
-  template <class V, class F, class S>
-  static void gather(int n_threads, Index nb, const F& f, const S& store) {
-    over_units<V, N_post, N_pre>(n_threads, nb, V(0), store, [&](Index pre, Index post, Index block, V acc)
-        __attribute__((always_inline)) { return settled(acc + f(post * N_pre + pre, pre, post, block)); });
+  template <class V, class Block, class F, class S>
+  static void gather(int n_threads, const Block& block, const F& f, const S& store) {
+    over_posts<V>(n_threads, block, V(0), store,
+                  [](V acc, V x) __attribute__((always_inline)) { return settled(acc + x); }, f);
   }
 
-  template <class V, class F, class S>
-  static void gather_max(int n_threads, Index nb, const F& f, const S& store) {
-    over_units<V, N_post, N_pre>(n_threads, nb, lowest<V>(), store, [&](Index pre, Index post, Index block, V acc)
-        __attribute__((always_inline)) { return max(acc, f(post * N_pre + pre, pre, post, block)); });
+  template <class V, class Block, class F, class S>
+  static void gather_max(int n_threads, const Block& block, const F& f, const S& store) {
+    over_posts<V>(n_threads, block, lowest<V>(), store,
+                  [](V acc, V x) __attribute__((always_inline)) { return max(acc, x); }, f);
+  }
+
+  // With one replica a vector holds as many pre units as there are strands, and stores as many post units.
+  template <int few>
+  static constexpr bool spreads() {
+    return few == 1 && strands > 1;
+  }
+  template <class T, int few, class Block, class F, class S>
+  static void gather_few(int n_threads, const Block& block, const F& f, const S& store) {
+    few_posts<T>(n_threads, block, T(0), store, [](auto acc, auto x) __attribute__((always_inline)) { return acc + x; }, f);
+  }
+  template <class T, int few, class Block, class F, class S>
+  static void gather_max_few(int n_threads, const Block& block, const F& f, const S& store) {
+    few_posts<T>(n_threads, block, -static_cast<T>(INFINITY), store,
+                 [](auto acc, auto x) __attribute__((always_inline)) { return max(acc, x); }, f);
   }
 
   template <class V, class F, class S>
@@ -42,6 +58,86 @@ struct Dense {
   }
 
  private:
+  // A long sum runs as `strands` sums side by side, pre = k modulo strands in the k-th, which are then added by halves: the
+  // same sum whether lanes are replicas or, with one replica, pre units.
+  static constexpr int strands = N_pre >= 16 ? 8 : 1;
+
+  template <class V, class Block, class S, class Fold, class F>
+  static void over_posts(int n_threads, const Block& block, V start, const S& store, const Fold& fold, const F& f) {
+    constexpr int posts = smaller(larger(register_tile<V>() / 2 / strands * 2, 1), N_post);
+    constexpr int n_tiles = divide_up(N_post, posts);
+    parallel_for(n_threads, n_tiles, static_cast<double>(n_synapses) * V::width, [&](Index tile) {
+      if constexpr (N_post % posts != 0)
+        if (tile == n_tiles - 1) return post_tile<V, N_post % posts>(tile * posts, block, start, store, fold, f);
+      post_tile<V, posts>(tile * posts, block, start, store, fold, f);
+    });
+  }
+
+  template <class V, int Posts, class Block, class S, class Fold, class F>
+  static MGD_KERNEL void post_tile(Index post, const Block& block, V start, const S& store, const Fold& fold, const F& f) {
+    V acc[Posts][strands];
+    unroll<Posts>([&](auto j) __attribute__((always_inline)) {
+      unroll<strands>([&](auto k) __attribute__((always_inline)) { acc[j][k] = start; });
+    });
+    const auto at = [&](Index pre, auto j, auto k) __attribute__((always_inline)) {
+      acc[j][k] = fold(acc[j][k], f((post + j) * N_pre + pre + k, pre + k, post + j, block));
+    };
+    for (Index pre = 0; pre + strands <= N_pre; pre += strands)
+      unroll<strands>([&](auto k) __attribute__((always_inline)) {
+        unroll<Posts>([&](auto j) __attribute__((always_inline)) { at(pre, j, k); });
+      });
+    unroll<N_pre % strands>([&](auto k) __attribute__((always_inline)) {
+      unroll<Posts>([&](auto j) __attribute__((always_inline)) { at(Index(N_pre - N_pre % strands), j, k); });
+    });
+    unroll<Posts>([&](auto j) __attribute__((always_inline)) { store(post + j, block, by_halves<strands>(acc[j], fold)); });
+  }
+  template <int N, class V, class Fold>
+  static MGD_INLINE V by_halves(V* strand, const Fold& fold) {
+    if constexpr (N == 1) {
+      return strand[0];
+    } else {
+      unroll<N / 2>([&](auto k) __attribute__((always_inline)) { strand[k] = fold(strand[k], strand[k + N / 2]); });
+      return by_halves<N / 2>(strand, fold);
+    }
+  }
+
+  template <class T, class Block, class S, class Fold, class F>
+  static void few_posts(int n_threads, const Block& block, T start, const S& store, const Fold& fold, const F& f) {
+    constexpr int posts = 8, n_tiles = divide_up(N_post, posts);
+    parallel_for(n_threads, n_tiles, static_cast<double>(n_synapses), [&](Index tile) {
+      if constexpr (N_post % posts != 0)
+        if (tile == n_tiles - 1) return few_tile<T, N_post % posts>(tile * posts, block, start, store, fold, f);
+      few_tile<T, posts>(tile * posts, block, start, store, fold, f);
+    });
+  }
+
+  template <class T, int Posts, class Block, class S, class Fold, class F>
+  static MGD_KERNEL void few_tile(Index post, const Block& block, T start, const S& store, const Fold& fold, const F& f) {
+    using V = Lanes<T, strands>;
+    V acc[Posts];
+    unroll<Posts>([&](auto j) __attribute__((always_inline)) { acc[j] = V(start); });
+    for (Index pre = 0; pre + strands <= N_pre; pre += strands)
+      unroll<Posts>([&](auto j) __attribute__((always_inline)) {
+        acc[j] = fold(acc[j], f(Next<strands>{(post + j) * N_pre + pre}, Next<strands>{pre}, Same<strands>{post + j}, block));
+      });
+    constexpr int rest = N_pre % strands;
+    if constexpr (rest > 0) {
+      constexpr Index pre = N_pre - rest;
+      unroll<Posts>([&](auto j) __attribute__((always_inline)) {
+        const V next = fold(acc[j], f(Next<strands, 0, rest>{(post + j) * N_pre + pre}, Next<strands, 0, rest>{pre},
+                                      Same<strands>{post + j}, block));
+        acc[j] = where(places<T, strands, 1, 0, rest>(), next, acc[j]);
+      });
+    }
+    Lanes<T, 8> sums(0);
+    unroll<Posts>([&](auto j) __attribute__((always_inline)) {
+      Lanes<T, 1> strand[strands];
+      for (int k = 0; k < strands; ++k) strand[k] = Lanes<T, 1>(acc[j][k]);
+      sums.set(j, by_halves<strands>(strand, fold).v);
+    });
+    store(Next<8, 0, Posts>{post}, block, sums);
+  }
+
   // out[unit, block] = fold over the N_other units of the other side, ascending.
   template <class V, int N_unit, int N_other, class S, class F>
   static void over_units(int n_threads, Index nb, V start, const S& store, const F& fold) {

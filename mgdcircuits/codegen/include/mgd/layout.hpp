@@ -9,6 +9,8 @@
 #include "functions.hpp"
 #include "lanes.hpp"
 #include "parallel.hpp"
+#include "tiles.hpp"
+#include "units.hpp"
 
 namespace mgd {
 
@@ -28,6 +30,24 @@ struct Layout {
 
   using V = Lanes<T, W>;
   using D = Lanes<double, W>;
+
+  // Few replicas in the last block of a member: there, kernels that can let a vector hold several units.
+  static constexpr int few = last_lanes <= 1 ? 1 : last_lanes <= 2 ? 2 : last_lanes <= 4 ? 4 : 8;
+  static constexpr bool has_few = (lanes_are_members ? M == 1 : last_lanes < W || NBM == 1) && last_lanes <= 8 && few <= W;
+  static constexpr bool packed = R == few;  // the replicas of neighbouring units lie side by side
+  static constexpr bool is_few(Index block) { return has_few && block % NBM == NBM - 1; }
+
+  // The lanes of a block at a unit.
+  template <class Block, class U>
+  struct AtPlace {
+    using type = V;
+  };
+  template <class U>
+  struct AtPlace<Few, U> {
+    using type = Lanes<T, U::places * few>;
+  };
+  template <class Block, class U>
+  using At = typename AtPlace<Block, U>::type;
 
   template <class A>
   static MGD_INLINE V rep(const A* p, Index i, Index block) {
@@ -59,6 +79,70 @@ struct Layout {
     else
       for (int k = 0; k < W; ++k) to[k] = static_cast<A>(x[k]);
   }
+
+  // The same where a vector holds several units.
+  template <class A, int S, int Lo, int Hi, int Stride>
+  static MGD_INLINE Lanes<T, S * few> rep(const A* p, Next<S, Lo, Hi, Stride> u, Few block) {
+    constexpr int n = S * few;
+    const A* from = p + u.u * R + block * W;
+    if constexpr (packed && std::is_same<A, T>::value && Stride == 1) {
+      return Lanes<T, n>::load(from);
+    } else if constexpr (packed && std::is_same<A, T>::value && Stride == 2 && few == 1) {
+      return Lanes<T, n>::of(raw::evens<T, n>(Lanes<T, n>::load(from).v, Lanes<T, n>::load(from + n).v));
+    } else {
+      return gathered<T, few, S>([&](auto k) __attribute__((always_inline)) {
+        constexpr int place = decltype(k)::value < Lo ? Lo : decltype(k)::value < Hi ? decltype(k)::value : Hi - 1;
+        return load<Lanes<T, few>>(from + place * Stride * R);
+      });
+    }
+  }
+  template <class A, int S>
+  static MGD_INLINE Lanes<T, S * few> rep(const A* p, Same<S> u, Few block) {
+    const auto one = load<Lanes<T, few>>(p + u.u * R + block * W);
+    if constexpr (few == 1)
+      return Lanes<T, S * few>(one.v);
+    else
+      return gathered<T, few, S>([&](auto) __attribute__((always_inline)) { return one; });
+  }
+  template <class A, int S, int Lo, int Hi, int Stride>
+  static MGD_INLINE Lanes<T, S * few> mem(const A* p, Next<S, Lo, Hi, Stride> u, Few block) {
+    const A* from = p + u.u * MP + block / NBM;
+    if constexpr (MP == 1 && few == 1 && Stride == 1 && std::is_same<A, T>::value) {
+      return Lanes<T, S>::load(from);
+    } else {
+      return gathered<T, few, S>([&](auto k) __attribute__((always_inline)) {
+        constexpr int place = decltype(k)::value < Lo ? Lo : decltype(k)::value < Hi ? decltype(k)::value : Hi - 1;
+        return Lanes<T, few>(static_cast<T>(from[place * Stride * MP]));
+      });
+    }
+  }
+  template <class A, int S>
+  static MGD_INLINE Lanes<T, S * few> mem(const A* p, Same<S> u, Few block) {
+    return Lanes<T, S * few>(static_cast<T>(p[u.u * MP + block / NBM]));
+  }
+  template <class A, int S, int Hi>
+  static MGD_INLINE void put(A* p, Next<S, 0, Hi> u, Few block, Lanes<T, S * few> x) {
+    A* to = p + u.u * R + block * W;
+    if constexpr (packed && std::is_same<A, T>::value) {
+      std::memcpy(to, &x.v, Hi * few * sizeof(T));
+    } else {
+      for (int k = 0; k < Hi; ++k)
+        for (int r = 0; r < few; ++r) to[k * R + r] = static_cast<A>(x[k * few + r]);
+    }
+  }
+  // The number of a unit.
+  static MGD_INLINE double number(Index u, double offset) { return static_cast<double>(u) + offset; }
+  template <int S, int Lo, int Hi, int Stride>
+  static MGD_INLINE Lanes<T, S * few> number(Next<S, Lo, Hi, Stride> u, double offset) {
+    Lanes<T, S * few> x(0);
+    for (int k = 0; k < S * few; ++k) x.set(k, static_cast<T>(static_cast<double>(u.u + k / few * Stride) + offset));
+    return x;
+  }
+  template <int S>
+  static MGD_INLINE double number(Same<S> u, double offset) {
+    return static_cast<double>(u.u) + offset;
+  }
+
   // The sum over a member's real lanes of `acc`, in lane order.
   static MGD_INLINE double sum(V acc) {
     double s = 0;
@@ -165,23 +249,83 @@ inline void fold(Index channels, Index positions, int threads, const F& f, A* ou
   });
 }
 
-// Run f(b0, b1) over all lane blocks. Replicas do not meet inside f, so a block goes through all of it at once: its values
-// stay in the cache, and threads share out blocks. With fewer blocks than threads, f shares out units itself.
+// Run f(block) for all lane blocks. Replicas do not meet inside f, so a block goes through all of it at once: its values
+// stay in the cache, and threads share out blocks. What does not divide evenly the threads do together, unit by unit.
 template <class Y, class F>
 inline void over_blocks(int threads, double work, const F& f) {
-  if (Y::NB < threads)
-    f(Index(0), Y::NB);
+  const auto one = [&](Index block) {
+    if constexpr (Y::has_few)
+      if (Y::is_few(block)) return f(Few{block});
+    f(block);
+  };
+  constexpr Index whole = Y::NB - (Y::has_few && Y::groups == 1);
+  const Index shared = whole / threads * threads;
+  if (threads > 1 && shared > 0) {
+    // A last block of few lanes is cheap: it goes to one thread with its share of the others.
+    const bool with_few = Y::has_few && Y::groups == 1 && shared == whole;
+    const Index share = shared / threads;
+    parallel_for(threads, threads, work, [&](Index thread) {
+      for (Index block = thread * share; block < (thread + 1) * share; ++block) one(block);
+      if (with_few && thread == threads - 1) one(whole);
+    });
+    for (Index block = shared; block < Y::NB - with_few; ++block) one(block);
+  } else {
+    for (Index block = 0; block < Y::NB; ++block) one(block);
+  }
+}
+
+// f(u) for all n units of a lane block, as plain indices or several units a vector; a vector stays within one of the runs of
+// `positions` units that make a channel.
+template <class Y, Index n, Index positions, class Block, class F>
+inline void over_units(int threads, double work, const Block&, const F& f) {
+  if constexpr (std::is_same<Block, Few>::value) {
+    constexpr int S = 16 / Y::few;
+    constexpr Index full = positions / S, tail = positions % S, run = 256;
+    constexpr Index pieces = full > run ? (full + run - 1) / run : 1;
+    parallel_for(threads, n / positions * pieces, work / Y::W * Y::few, [&](Index task) {
+      const F local(f);
+      const Index first = task / pieces * positions, piece = task % pieces;
+      const Index end = pieces == 1 || (piece + 1) * run > full ? full : (piece + 1) * run;
+      for (Index k = piece * run; k < end; ++k) local(Next<S>{first + k * S});
+      if constexpr (tail > 0)
+        if (piece == pieces - 1) local(Next<S, 0, tail>{first + full * S});
+    });
+  } else {
+    constexpr Index run = n < 64 ? 1 : 64;
+    parallel_for(threads, (n + run - 1) / run, work, [&](Index task) {
+      const F local(f);
+      const Index end = (task + 1) * run < n ? (task + 1) * run : n;
+      for (Index u = task * run; u < end; ++u) local(u);
+    });
+  }
+}
+
+// The sums (or maxima) of a coupling into its post units, for one lane block.
+template <class Y, bool maximum, class Topology, class Block, class F, class S>
+inline void gather(const Topology& topology, int threads, const Block& block, const F& f, const S& store) {
+  if constexpr (std::is_same<Block, Few>::value) {
+    if constexpr (Topology::template spreads<Y::few>()) {
+      if constexpr (maximum)
+        topology.template gather_max_few<typename Y::T, Y::few>(threads, block, f, store);
+      else
+        topology.template gather_few<typename Y::T, Y::few>(threads, block, f, store);
+      return;
+    }
+  }
+  const Index whole = block;
+  if constexpr (maximum)
+    topology.template gather_max<typename Y::V>(threads, whole, f, store);
   else
-    parallel_for(threads, Y::NB, work, [&](Index block) { f(block, block + 1); });
+    topology.template gather<typename Y::V>(threads, whole, f, store);
 }
 
 // Reductions over units, in float64: `f(unit, block)` gives D.
 enum class Reduce { sum, mean, max, logsumexp, argmax };
 
 template <class Y, Reduce kind, class F>
-inline void reduce(Index n, Index b0, Index b1, const F& f, double* out) {
+inline void reduce(Index n, Index block, const F& f, double* out) {
   using D = typename Y::D;
-  for (Index block = b0; block < b1; ++block) {
+  {
     D acc(0);
     if constexpr (kind == Reduce::sum || kind == Reduce::mean) {
       for (Index u = 0; u < n; ++u) acc += f(u, block);

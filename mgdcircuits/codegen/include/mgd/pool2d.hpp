@@ -4,6 +4,7 @@
 #pragma once
 
 #include "tiles.hpp"
+#include "units.hpp"
 
 namespace mgd {
 
@@ -21,13 +22,31 @@ struct Pool2d {
     return (rows.end - rows.begin) * (columns.end - columns.begin);
   }
 
-  template <class V, class F, class S>
-  static void gather(int n_threads, Index nb, const F& f, const S& store) {
-    over_outputs<V>(n_threads, nb, V(0), f, store, [](V acc, V x) { return settled(acc + x); });
+  template <class V, class Block, class F, class S>
+  static void gather(int n_threads, const Block& block, const F& f, const S& store) {
+    over_outputs<V>(n_threads, block, V(0), f, store,
+                    [](V acc, V x) __attribute__((always_inline)) { return settled(acc + x); });
   }
-  template <class V, class F, class S>
-  static void gather_max(int n_threads, Index nb, const F& f, const S& store) {
-    over_outputs<V>(n_threads, nb, lowest<V>(), f, store, [](V acc, V x) { return max(acc, x); });
+  template <class V, class Block, class F, class S>
+  static void gather_max(int n_threads, const Block& block, const F& f, const S& store) {
+    over_outputs<V>(n_threads, block, lowest<V>(), f, store,
+                    [](V acc, V x) __attribute__((always_inline)) { return max(acc, x); });
+  }
+
+  // With few replicas a vector holds several outputs of a row, if all windows lie inside.
+  template <int few>
+  static constexpr bool spreads() {
+    return SX <= 2 && PX == 0 && PY == 0 && (H_out - 1) * SY + KH <= H_in && (W_out - 1) * SX + KW <= W_in;
+  }
+  template <class T, int few, class Block, class F, class S>
+  static void gather_few(int n_threads, const Block& block, const F& f, const S& store) {
+    few_rows<T, few>(n_threads, block, T(0), f, store,
+                     [](auto acc, auto x) __attribute__((always_inline)) { return acc + x; });
+  }
+  template <class T, int few, class Block, class F, class S>
+  static void gather_max_few(int n_threads, const Block& block, const F& f, const S& store) {
+    few_rows<T, few>(n_threads, block, -static_cast<T>(INFINITY), f, store,
+                     [](auto acc, auto x) __attribute__((always_inline)) { return max(acc, x); });
   }
 
   template <class V, class F, class S>
@@ -77,27 +96,54 @@ struct Pool2d {
     return {begin, larger(begin, end)};
   }
 
-  template <class V, class F, class S, class Fold>
-  static void over_outputs(int n_threads, Index nb, V start, const F& f, const S& store, const Fold& fold) {
-    const double work = static_cast<double>(n_post) * KH * KW * static_cast<double>(nb) * V::width;
+  template <class V, class Block, class F, class S, class Fold>
+  static void over_outputs(int n_threads, const Block& block, V start, const F& f, const S& store, const Fold& fold) {
+    const double work = static_cast<double>(n_post) * KH * KW * V::width;
     parallel_for(n_threads, static_cast<Index>(C) * H_out, work, [&](Index task) {
-      output_row<V>(static_cast<int>(task / H_out), static_cast<int>(task % H_out), nb, start, f, store, fold);
+      output_row<V>(static_cast<int>(task / H_out), static_cast<int>(task % H_out), block, start, f, store, fold);
     });
   }
-  template <class V, class F, class S, class Fold>
-  static MGD_KERNEL void output_row(int c, int oy, Index nb, V start, const F& f, const S& store, const Fold& fold) {
+  template <class V, class Block, class F, class S, class Fold>
+  static MGD_KERNEL void output_row(int c, int oy, const Block& block, V start, const F& f, const S& store,
+                                    const Fold& fold) {
     const Range rows = window(oy * SY - PY, KH, H_in);
     for (int ox = 0; ox < W_out; ++ox) {
       const Index post = post_index(c, oy, ox);
       const Range columns = window(ox * SX - PX, KW, W_in);
-      for (Index block = 0; block < nb; ++block) {
-        V acc = start;
-        for (int iy = rows.begin; iy < rows.end; ++iy)
-          for (int ix = columns.begin; ix < columns.end; ++ix)
-            acc = fold(acc, f(Index(0), pre_index(c, iy, ix), post, block));
-        store(post, block, acc);
-      }
+      V acc = start;
+      for (int iy = rows.begin; iy < rows.end; ++iy)
+        for (int ix = columns.begin; ix < columns.end; ++ix)
+          acc = fold(acc, f(Index(0), pre_index(c, iy, ix), post, block));
+      store(post, block, acc);
     }
+  }
+
+  template <class T, int few, class Block, class F, class S, class Fold>
+  static void few_rows(int n_threads, const Block& block, T start, const F& f, const S& store, const Fold& fold) {
+    parallel_for(n_threads, static_cast<Index>(C) * H_out, static_cast<double>(n_post) * KH * KW * few, [&](Index task) {
+      few_row<T, few>(static_cast<int>(task / H_out), static_cast<int>(task % H_out), block, start, f, store, fold);
+    });
+  }
+  template <class T, int few, class Block, class F, class S, class Fold>
+  static MGD_KERNEL void few_row(int c, int oy, const Block& block, T start, const F& f, const S& store, const Fold& fold) {
+    constexpr int columns = 16 / few, full = W_out / columns, tail = W_out % columns;
+    for (int k = 0; k < full; ++k) few_outputs<T, few, columns>(c, oy, k * columns, block, start, f, store, fold);
+    if constexpr (tail > 0) few_outputs<T, few, tail>(c, oy, full * columns, block, start, f, store, fold);
+  }
+  template <class T, int few, int N, class Block, class F, class S, class Fold>
+  static MGD_INLINE void few_outputs(int c, int oy, int ox, const Block& block, T start, const F& f, const S& store,
+                                     const Fold& fold) {
+    constexpr int columns = 16 / few;
+    using Outputs = Next<columns, 0, N>;
+    using Inputs = Next<columns, 0, N, SX>;
+    const Outputs post{post_index(c, oy, ox)};
+    Lanes<T, columns * few> acc(start);
+    for (int ky = 0; ky < KH; ++ky)
+      for (int kx = 0; kx < KW; ++kx) {
+        const Inputs pre{pre_index(c, oy * SY + ky, ox * SX + kx)};
+        acc = fold(acc, f(Same<columns>{0}, pre, post, block));
+      }
+    store(post, block, acc);
   }
 
   // The outputs along one axis whose window holds input i.

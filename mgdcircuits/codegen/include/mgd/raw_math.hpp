@@ -32,10 +32,9 @@ struct Constants<float> {
   static constexpr float log_ln2_hi = 0x1.62e3p-1f, log_ln2_lo = 0x1.2fefa2p-17f;
   static constexpr float two_mantissa = 0x1p25f;
   static constexpr float linear = 0x1p-26f;  // expm1 x = x below
-  // (tanh(x)/x - 1)/x^2 and (sinh(x)/x - 1)/x^2 in powers of x^2, on |x| below tanh_small and sinh_small
-  static constexpr float tanh_small = 0.55f, sinh_small = 1.0f;
-  static constexpr int tanh_degree = 4, sinh_degree = 3;
-  static constexpr float tanh_poly[] = {-0x1.555554p-2f, 0x1.110ff4p-3f, -0x1.b9a2eep-5f, 0x1.5d3e24p-6f, -0x1.b1ee9cp-8f};
+  // (sinh(x)/x - 1)/x^2 in powers of x^2, on |x| below sinh_small
+  static constexpr float sinh_small = 1.0f;
+  static constexpr int sinh_degree = 3;
   static constexpr float sinh_poly[] = {0x1.555556p-3f, 0x1.11111ep-7f, 0x1.a008fcp-13f, 0x1.78a7cp-19f};
   static constexpr int two_mantissa_log = 25;
 };
@@ -62,11 +61,8 @@ struct Constants<double> {
   static constexpr double log_ln2_hi = 6.93147180369123816490e-01, log_ln2_lo = 1.90821492927058770002e-10;
   static constexpr double two_mantissa = 0x1p54;
   static constexpr double linear = 0x1p-55;
-  static constexpr double tanh_small = 0.35, sinh_small = 1.0;
-  static constexpr int tanh_degree = 8, sinh_degree = 6;
-  static constexpr double tanh_poly[] = {-0x1.5555555555555p-2, 0x1.1111111111065p-3,   -0x1.ba1ba1b9f6c13p-5,
-                                         0x1.664f486a74821p-6,  -0x1.226e2d5695e38p-7,  0x1.d6d0d3d049732p-9,
-                                         -0x1.7d4f6a3254855p-10, 0x1.2fece6ffaa800p-11, -0x1.92d430ee05284p-13};
+  static constexpr double sinh_small = 1.0;
+  static constexpr int sinh_degree = 6;
   static constexpr double sinh_poly[] = {0x1.5555555555555p-3,  0x1.11111111110fdp-7,  0x1.a01a01a01ee80p-13,
                                          0x1.71de3a4e13ea0p-19, 0x1.ae6460fbe4ee7p-26, 0x1.611cb2bdfeca3p-33,
                                          0x1.b412592656c75p-41};
@@ -160,8 +156,7 @@ MGD_INLINE V tanh(V x) {
   const V a = abs(x);
   const V y = clamp_above(a, C::tanh_one);
   const V q = quarter_expm1(y + y);
-  const V large = q / (q + splat<V>(Element<V>(0.5)));
-  return copysign(select(a < splat<V>(C::tanh_small), odd<C::tanh_degree>(a, C::tanh_poly), large), x);
+  return copysign(q / (q + splat<V>(Element<V>(0.5))), x);
 }
 
 template <class V>

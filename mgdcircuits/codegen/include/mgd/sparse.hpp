@@ -6,6 +6,7 @@
 #pragma once
 
 #include "tiles.hpp"
+#include "units.hpp"
 
 namespace mgd {
 
@@ -17,19 +18,26 @@ struct Sparse {
   const Index* pre_start;                                // [n_pre + 1]
   const std::int32_t *pre_post, *pre_syn;                // [n_synapses]
 
+  template <int few>
+  static constexpr bool spreads() {
+    return false;
+  }
+
   template <class V, class F, class S>
-  void gather(int n_threads, Index nb, const F& f, const S& store) const {
-    over_units<V>(n_threads, nb, n_post, post_start, V(0), store, [&](Index e, Index post, Index block, V acc)
-        __attribute__((always_inline)) { return settled(acc + f(Index(post_syn[e]), Index(post_pre[e]), post, block)); });
+  void gather(int n_threads, Index block, const F& f, const S& store) const {
+    over_units<V>(n_threads, block, block + 1, n_post, post_start, V(0), store, [&](Index e, Index post, Index at, V acc)
+        __attribute__((always_inline)) { return settled(acc + f(Index(post_syn[e]), Index(post_pre[e]), post, at)); });
   }
   template <class V, class F, class S>
-  void gather_max(int n_threads, Index nb, const F& f, const S& store) const {
-    over_units<V>(n_threads, nb, n_post, post_start, lowest<V>(), store, [&](Index e, Index post, Index block, V acc)
-        __attribute__((always_inline)) { return max(acc, f(Index(post_syn[e]), Index(post_pre[e]), post, block)); });
+  void gather_max(int n_threads, Index block, const F& f, const S& store) const {
+    over_units<V>(n_threads, block, block + 1, n_post, post_start, lowest<V>(), store,
+                  [&](Index e, Index post, Index at, V acc) __attribute__((always_inline)) {
+                    return max(acc, f(Index(post_syn[e]), Index(post_pre[e]), post, at));
+                  });
   }
   template <class V, class F, class S>
   void to_pre(int n_threads, Index nb, const F& f, const S& store) const {
-    over_units<V>(n_threads, nb, n_pre, pre_start, V(0), store, [&](Index e, Index pre, Index block, V acc)
+    over_units<V>(n_threads, 0, nb, n_pre, pre_start, V(0), store, [&](Index e, Index pre, Index block, V acc)
         __attribute__((always_inline)) { return settled(acc + f(Index(pre_syn[e]), pre, Index(pre_post[e]), block)); });
   }
   template <class V, class F, class A>
@@ -48,16 +56,17 @@ struct Sparse {
     return static_cast<double>(n_synapses) * static_cast<double>(nb) * V::width;
   }
   template <class V, class S, class F>
-  void over_units(int n_threads, Index nb, Index n, const Index* start_of, V start, const S& store, const F& fold) const {
-    parallel_for(n_threads, (n + units_per_task - 1) / units_per_task, work<V>(nb), [&](Index task) {
-      units<V>(task * units_per_task, smaller((task + 1) * units_per_task, n), nb, start_of, start, store, fold);
+  void over_units(int n_threads, Index b0, Index b1, Index n, const Index* start_of, V start, const S& store,
+                  const F& fold) const {
+    parallel_for(n_threads, (n + units_per_task - 1) / units_per_task, work<V>(b1 - b0), [&](Index task) {
+      units<V>(task * units_per_task, smaller((task + 1) * units_per_task, n), b0, b1, start_of, start, store, fold);
     });
   }
   template <class V, class S, class F>
-  static MGD_KERNEL void units(Index begin, Index end, Index nb, const Index* start_of, V start, const S& store,
-                               const F& fold) {
+  static MGD_KERNEL void units(Index begin, Index end, Index b0, Index b1, const Index* start_of, V start,
+                               const S& store, const F& fold) {
     for (Index unit = begin; unit < end; ++unit)
-      in_pieces(0, nb, [&](Index block, auto blocks) __attribute__((always_inline)) {
+      in_pieces(b0, b1, [&](Index block, auto blocks) __attribute__((always_inline)) {
         constexpr int B = decltype(blocks)::value;
         V acc[B];
         unroll<B>([&](auto b) __attribute__((always_inline)) { acc[b] = start; });

@@ -70,14 +70,14 @@ MGD_INLINE void in_tiles(const F& f) {
   if constexpr (Extent % Size != 0) f(Extent - Extent % Size, std::integral_constant<int, Extent % Size>{});
 }
 
-// A running sum, as it is. With one lane the compiler would vectorize across sums and then round products apart from sums
+// A running sum, as it is. With few lanes the compiler would vectorize across sums and then round products apart from sums
 // in one place and fused in another; the empty statement keeps every place alike.
 template <class V>
 MGD_INLINE V settled(V acc) {
 #if defined(__x86_64__)
-  if constexpr (V::width == 1) asm("" : "+x"(acc.v));
+  if constexpr (sizeof(V) <= 16) asm("" : "+x"(acc.v));
 #elif defined(__aarch64__)
-  if constexpr (V::width == 1) asm("" : "+w"(acc.v));
+  if constexpr (sizeof(V) <= 16) asm("" : "+w"(acc.v));
 #endif
   return acc;
 }
