@@ -70,18 +70,19 @@ class Watch:
         if sick:
             now = session.iteration
             when = f"at iteration {now}" if now - self._since <= 1 else f"between iterations {self._since} and {now}"
-            raise RunError(
-                f"{session.circuit.name}: {when} something overflowed{_list(sick)}{_advice(session.circuit)}"
-            )
+            text = f"{session.circuit.name}: {when} {_named(sick)} became infinite or not a number"
+            raise RunError(text + _advice(session.circuit))
         self._unchecked = 0.0
         if cost is not None and not np.isfinite(cost).all():
             raise _diverged(session, "cost of the test set")
 
 
 def _diverged(session: Session, what: str) -> RunError:
+    sick = _sick(session)
+    also = f"; infinite or not a number: {_named(sick)}" if sick else ""
     return RunError(
-        f"{session.circuit.name}: at iteration {session.iteration} the {what} is not finite any more"
-        f"{_list(_sick(session))}{_advice(session.circuit)}"
+        f"{session.circuit.name}: at iteration {session.iteration} the {what} is not finite any more{also}"
+        f"{_advice(session.circuit)}"
     )
 
 
@@ -106,8 +107,7 @@ def _members(session: Session, arrays: Iterable[str]) -> str:
         return ""
     sick = [m for m in range(session.members) for a in arrays if not np.isfinite(session.target.array(a)[:, m]).all()]
     listed = list(dict.fromkeys(map(str, sick)))
-    more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
-    return f" in member{'s' if len(listed) > 1 else ''} {', '.join(listed[:NAMED])}{more}"
+    return f" in member{'s' if len(listed) > 1 else ''} {_named(listed)}"
 
 
 def _sick(session: Session, roles: tuple[Role, ...] = (Role.PLASTIC, Role.STATE, Role.STORED)) -> list[str]:
@@ -120,12 +120,9 @@ def _sick(session: Session, roles: tuple[Role, ...] = (Role.PLASTIC, Role.STATE,
     return list(found)
 
 
-def _list(sick: list[str]) -> str:
-    if not sick:
-        return ""
+def _named(sick: list[str]) -> str:
     more = f" and {len(sick) - NAMED} more" if len(sick) > NAMED else ""
-    holds = "holds" if len(sick) == 1 else "hold"
-    return f"; {', '.join(sick[:NAMED])}{more} {holds} values that are infinite or not a number"
+    return ", ".join(sick[:NAMED]) + more
 
 
 def _advice(circuit: Circuit) -> str:
