@@ -12,6 +12,7 @@ from mgdcircuits.circuit.program import Program
 from mgdcircuits.circuit.topology import Sparse
 from mgdcircuits.codegen import compiler
 from mgdcircuits.codegen.cpp_emitter import Emitter, Layout, choose_lanes
+from mgdcircuits.codegen.naming import private
 from mgdcircuits.codegen.target import EVALUATION_COUNT, ITERATE, Data, Target, random_sites
 from mgdcircuits.errors import BuildError
 from mgdcircuits.netlist.spec import Sharing
@@ -39,7 +40,7 @@ class _Compiled:
     def __init__(self, target: CppTarget, phases: tuple[str, ...], pointers) -> None:
         self.phases = phases
         program, clocks = target.program, target.clocks
-        emitter = Emitter(program, target.layout, clocks.ticks, clocks.evaluations, phases)
+        emitter = Emitter(private(program), target.layout, clocks.ticks, clocks.evaluations, phases)
         self.sources = emitter.sources(compiler.parts())
         self.topologies = list(emitter.topologies.values())
         self.library = compiler.library(self.sources)
