@@ -50,9 +50,11 @@ def private(program: Program) -> Program:
 def _kernel(kernel: Kernel) -> Kernel:
     if isinstance(kernel, Sample):
         inputs = tuple((array, *_presented(text, operands)) for array, text, operands in kernel.inputs)
-        targets = tuple((a, *_presented(text, operands), label) for a, text, operands, label in kernel.of_target)
-        first, shown = (targets[0], targets[1:]) if kernel.target else (None, targets)
-        return replace(kernel, inputs=inputs, target=first, shown=shown)
+        target = None
+        if kernel.target is not None:
+            array, text, operands, label = kernel.target
+            target = (array, *_presented(text, operands), label)
+        return replace(kernel, inputs=inputs, target=target)
     own = set(kernel.operands)
     if isinstance(kernel, Elements):  # elsewhere the target of the only statement is the loop's own word
         own |= {s.target for s in kernel.statements}

@@ -220,47 +220,78 @@ struct Conv2d {
       for (int p = 0; p < N; ++p) store(post_index(oc + o, oy, ox + p), block, at[o * N + p]);
   }
 
-  // A row in vectors of S columns times `few` replicas, of 16 lanes or 8, whichever wastes less.
+  // A row in vectors of S columns times `few` replicas, of 16 lanes or 8, whichever wastes less; two rows at a time where
+  // one does not fill the registers.
   template <int few>
   struct Spread {
     static constexpr int lanes(int wide) { return divide_up(W_out, wide / few) * wide; }
     static constexpr int S = (lanes(16) <= lanes(8) ? 16 : 8) / few;
     static constexpr int vectors = divide_up(W_out, S);
     static constexpr int channels = smaller(O, larger(1, smaller(8, register_tile<Lanes<float, 16>>() / vectors)));
+    static constexpr int rows = 2 * channels * vectors <= smaller(register_tile<Lanes<float, 16>>(), 16) && H_out > 1 ? 2 : 1;
   };
 
   template <class T, int few, class Block, class S, class F>
   static void few_rows(int n_threads, const Block& block, T start, const S& store, const F& fold) {
     constexpr int channels = Spread<few>::channels, tiles = divide_up(O, channels);
-    parallel_for(n_threads, static_cast<Index>(H_out) * G * tiles, work<Lanes<T, few>>(1), [&](Index task) {
-      const int tile = static_cast<int>(task / H_out) % tiles, g = static_cast<int>(task / H_out) / tiles;
-      const int oy = static_cast<int>(task % H_out), oc = g * O + tile * channels;
+    constexpr int rows = Spread<few>::rows, row_tiles = divide_up(H_out, rows);
+    parallel_for(n_threads, static_cast<Index>(row_tiles) * G * tiles, work<Lanes<T, few>>(1), [&](Index task) {
+      const int tile = static_cast<int>(task / row_tiles) % tiles, g = static_cast<int>(task / row_tiles) / tiles;
+      const int oy = static_cast<int>(task % row_tiles) * rows, oc = g * O + tile * channels;
+      const auto run = [&](auto n_channels) {
+        if constexpr (H_out % rows != 0)
+          if (oy + rows > H_out)
+            return few_row<T, few, decltype(n_channels)::value, 1>(g, oc, oy, block, start, store, fold);
+        few_row<T, few, decltype(n_channels)::value, rows>(g, oc, oy, block, start, store, fold);
+      };
       if constexpr (O % channels != 0)
-        if (tile == tiles - 1) return few_row<T, few, O % channels>(g, oc, oy, block, start, store, fold);
-      few_row<T, few, channels>(g, oc, oy, block, start, store, fold);
+        if (tile == tiles - 1) return run(std::integral_constant<int, O % channels>{});
+      run(std::integral_constant<int, channels>{});
     });
   }
 
-  template <class T, int few, int Channels, class Block, class S, class F>
+  template <class T, int few, int Channels, int Rows, class Block, class S, class F>
   static MGD_KERNEL void few_row(int g, int oc, int oy, const Block& block, T start, const S& store, const F& fold) {
     constexpr int vectors = Spread<few>::vectors;
     using V = Lanes<T, Spread<few>::S * few>;
-    const int iy = oy * SY - PY;
-    const Range ky_range = valid(iy, DY, KH, H_in);
-    V acc[Channels][vectors];
-    for (auto& row : acc)
-      for (auto& sum : row) sum = V(start);
+    V acc[Rows][Channels][vectors];
+    over_tile<Rows, Channels, vectors>([&](auto r, auto o, auto v) __attribute__((always_inline)) { acc[r][o][v] = V(start); });
+    const auto inside = [&](int r, int ky) {
+      const int iy = (oy + r) * SY - PY + ky * DY;
+      return iy >= 0 && iy < H_in;
+    };
     for (int ic = 0; ic < I; ++ic)
-      for (int ky = ky_range.begin; ky < ky_range.end; ++ky)
-        unroll<KW * vectors>([&](auto tap) __attribute__((always_inline)) {
-          constexpr int t = decltype(tap)::value;
-          few_tap<few, Channels, t % vectors, t / vectors>(acc, synapse(oc, ic, ky, 0), pre_index(g * I + ic, iy + ky * DY, 0),
-                                                           post_index(oc, oy, 0), block, fold);
-        });
-    V sums[Channels][vectors];
-    over_tile<Channels, vectors, 1>([&](auto o, auto v, auto) __attribute__((always_inline)) { sums[o][v] = acc[o][v]; });
-    const V* const at = opaque(&sums[0][0]);
-    for (int o = 0; o < Channels; ++o) few_stores<few, vectors>(at + o * vectors, post_index(oc + o, oy, 0), block, store);
+      for (int ky = 0; ky < KH; ++ky) {
+        const Index synapses = synapse(oc, ic, ky, 0), in_row = pre_index(g * I + ic, oy * SY - PY + ky * DY, 0);
+        const Index out_row = post_index(oc, oy, 0);
+        const auto taps = [&](auto first, auto end) __attribute__((always_inline)) {
+          unroll<KW * vectors>([&](auto tap) __attribute__((always_inline)) {
+            constexpr int t = decltype(tap)::value;
+            few_tap<few, decltype(first)::value, decltype(end)::value, t % vectors, t / vectors>(acc, synapses, in_row, out_row,
+                                                                                                block, fold);
+          });
+        };
+        using Zero = std::integral_constant<int, 0>;
+        using One = std::integral_constant<int, 1>;
+        if constexpr (Rows == 1) {
+          if (inside(0, ky)) taps(Zero{}, One{});
+        } else {
+          const bool upper = inside(0, ky), lower = inside(1, ky);
+          if (upper && lower)
+            taps(Zero{}, std::integral_constant<int, 2>{});
+          else if (upper)
+            taps(Zero{}, One{});
+          else if (lower)
+            taps(One{}, std::integral_constant<int, 2>{});
+        }
+      }
+    V sums[Rows][Channels][vectors];
+    over_tile<Rows, Channels, vectors>(
+        [&](auto r, auto o, auto v) __attribute__((always_inline)) { sums[r][o][v] = acc[r][o][v]; });
+    const V* const at = opaque(&sums[0][0][0]);
+    for (int r = 0; r < Rows; ++r)
+      for (int o = 0; o < Channels; ++o)
+        few_stores<few, vectors>(at + (r * Channels + o) * vectors, post_index(oc + o, oy + r, 0), block, store);
   }
   template <int few, int vectors, class V, class Block, class S>
   static MGD_INLINE void few_stores(const V* sums, Index row, const Block& block, const S& store) {
@@ -279,23 +310,27 @@ struct Conv2d {
     return {row + v * Spread<few>::S};
   }
 
-  // One kernel column into the v-th vector of every channel of the tile; columns without a synapse keep their sums.
-  template <int few, int Channels, int v, int kx, class V, int Vectors, class Block, class F>
-  static MGD_INLINE void few_tap(V (&acc)[Channels][Vectors], Index synapses, Index in_row, Index out_row, const Block& block,
-                                 const F& fold) {
+  // One kernel column into the v-th vector of every channel and row of the tile; columns without a synapse keep their sums.
+  template <int few, int FirstRow, int EndRow, int v, int kx, class V, int Rows, int Channels, int Vectors, class Block,
+            class F>
+  static MGD_INLINE void few_tap(V (&acc)[Rows][Channels][Vectors], Index synapses, Index in_row, Index out_row,
+                                 const Block& block, const F& fold) {
     constexpr int S = Spread<few>::S, exist = few_exist<few, v>(), ix = v * S - PX + kx * DX;
     constexpr int lo = larger(0, -ix), hi = smaller(exist, W_in - ix);
     if constexpr (lo < hi) {
-      const Next<S, lo, hi> pre{in_row + ix};
-      for (int o = 0; o < Channels; ++o) {
+      unroll<Channels>([&](auto o) __attribute__((always_inline)) {
         const Same<S> syn{synapses + static_cast<Index>(o) * I * KH * KW + kx};
-        const Next<S, lo, hi> post{out_row + static_cast<Index>(o) * H_out * W_out + v * S};
-        const V next = fold(syn, pre, post, block, acc[o][v]);
-        if constexpr (lo == 0 && hi == exist)
-          acc[o][v] = next;
-        else
-          acc[o][v] = where(places<typename V::value_type, V::width, few, lo, hi>(), next, acc[o][v]);
-      }
+        unroll<EndRow - FirstRow>([&](auto k) __attribute__((always_inline)) {
+          constexpr int r = FirstRow + decltype(k)::value;
+          const Next<S, lo, hi> pre{in_row + r * SY * W_in + ix};
+          const Next<S, lo, hi> post{out_row + (static_cast<Index>(o) * H_out + r) * W_out + v * S};
+          const V next = fold(syn, pre, post, block, acc[r][o][v]);
+          if constexpr (lo == 0 && hi == exist)
+            acc[r][o][v] = next;
+          else
+            acc[r][o][v] = where(places<typename V::value_type, V::width, few, lo, hi>(), next, acc[r][o][v]);
+        });
+      });
     }
   }
 

@@ -10,6 +10,23 @@ namespace mgd {
 
 constexpr Index elements_per_call_of_bits = 128;
 
+namespace philox {
+// The 32 bits of a word as +1 (1) and -1 (0).
+template <class T>
+MGD_INLINE void signs_of_word(std::uint32_t word, T* out) {
+  using U = typename raw::VectorOf<std::uint32_t, 16>::type;
+  const U bit = {1u << 0, 1u << 1, 1u << 2,  1u << 3,  1u << 4,  1u << 5,  1u << 6,  1u << 7,
+                 1u << 8, 1u << 9, 1u << 10, 1u << 11, 1u << 12, 1u << 13, 1u << 14, 1u << 15};
+  for (int half = 0; half < 2; ++half) {
+    const U chosen = raw::splat<U>(word >> (16 * half)) & bit;
+    const auto x = raw::select(chosen != 0, raw::splat<typename raw::VectorOf<float, 16>::type>(1.0f),
+                               raw::splat<typename raw::VectorOf<float, 16>::type>(-1.0f));
+    const auto y = __builtin_convertvector(x, typename raw::VectorOf<T, 16>::type);
+    std::memcpy(out + 16 * half, &y, sizeof(y));
+  }
+}
+}  // namespace philox
+
 // out[0 .. n) = +1 or -1: bit 1 gives +1. Elements first ... first + n - 1 of one replica.
 template <class T>
 inline void fill_signs(T* out, Index n, std::uint64_t key, std::uint64_t count, std::uint32_t replica = 0,
@@ -24,7 +41,7 @@ inline void fill_signs(T* out, Index n, std::uint64_t key, std::uint64_t count, 
         const Index at = e + elements_per_call_of_bits * i + 32 * j;
         const std::uint32_t word = static_cast<std::uint32_t>(calls.word[j][i / 8][i % 8]);
         if (at + 32 <= n)
-          for (int k = 0; k < 32; ++k) out[at + k] = (word >> k & 1u) ? T(1) : T(-1);
+          philox::signs_of_word(word, out + at);
         else
           for (int k = 0; at + k < n; ++k) out[at + k] = (word >> k & 1u) ? T(1) : T(-1);
       }
@@ -131,6 +148,7 @@ MGD_INLINE void put(T* out, const T* values, int m) {  // m <= 16 values, the us
 template <class T>
 inline void fill_signs_lanes(T* out, Index n, Index lanes, Index stride, const std::uint64_t* keys,
                              const std::uint32_t* replicas, std::uint64_t count, Index first = 0) {
+  if (lanes == 1 && stride == 1) return fill_signs(out, n, keys[0], count, replicas[0], first);
   philox::over_lanes(n, 128, first, lanes, keys, replicas, count,
                      [&](Index e, int elements, Index lane, int m, const philox::Calls<16>& calls) {
                        for (int k = 0; k < elements; ++k) {
@@ -145,6 +163,7 @@ template <class T>
 inline void fill_uniform_lanes(T* out, Index n, Index lanes, Index stride, const std::uint64_t* keys,
                                const std::uint32_t* replicas, std::uint64_t count, Index first = 0) {
   constexpr bool narrow = sizeof(T) == 4;
+  if (lanes == 1 && stride == 1) return fill_uniform(out, n, keys[0], count, replicas[0], first);
   philox::over_lanes(n, narrow ? 4 : 2, first, lanes, keys, replicas, count,
                      [&](Index e, int elements, Index lane, int m, const philox::Calls<16>& calls) {
                        std::uint32_t w[4][16];
@@ -165,6 +184,7 @@ inline void fill_uniform_lanes(T* out, Index n, Index lanes, Index stride, const
 template <class T>
 inline void fill_normal_lanes(T* out, Index n, Index lanes, Index stride, const std::uint64_t* keys,
                               const std::uint32_t* replicas, std::uint64_t count, Index first = 0) {
+  if (lanes == 1 && stride == 1) return fill_normal(out, n, keys[0], count, replicas[0], first);
   philox::over_lanes(n, 2, first, lanes, keys, replicas, count,
                      [&](Index e, int elements, Index lane, int m, const philox::Calls<16>& calls) {
                        for (int k = 0; k < elements; ++k) {
