@@ -28,6 +28,7 @@ from mgdcircuits.circuit.program import (
     Scope,
     Step,
     Ticks,
+    draws_in,
     steps,
 )
 from mgdcircuits.errors import BuildError
@@ -109,23 +110,29 @@ class Builder:
     def sample(self) -> Step:
         """The step that draws samples and presents them."""
         task = self.circuit.spec.task
-        inputs = []
-        for (population, variable), expression in self.circuit.inputs.items():
-            if TARGET in expressions.names(expression):
-                raise BuildError(
-                    f"{self.circuit.spec.file}: `{variable}_{population}: {expression}` shows the target to the circuit; "
-                    "such circuits (aligned perturbation, delta-MGD) can be declared and checked, but not run yet"
-                )
-            owner = self.circuit.populations[population]
-            inputs.append((owner.arrays[variable], *self._presented(expression, f"{population}.{variable}")))
-        target = None
         arrays = task_arrays(self.circuit)
+        text, is_label = "", False
         if TARGET in arrays:
             levels = onehot_levels(task.target)
-            text = task.target if levels is None else "{1} + ({0} - ({1}))*int(y == i)".format(*levels)
-            target = (arrays[TARGET], *self._presented(text, TARGET), levels is not None)
+            is_label = levels is not None
+            text = "{1} + ({0} - ({1}))*int(y == i)".format(*levels) if levels else task.target
+        inputs, shown = [], []
+        for (population, variable), expression in self.circuit.inputs.items():
+            array, place = self.circuit.populations[population].arrays[variable], f"{population}.{variable}"
+            read = expressions.names(expression)
+            if TARGET not in read:
+                inputs.append((array, *self._presented(expression, place)))
+                continue
+            if "x" in read or array.n != arrays[TARGET].n:
+                raise BuildError(
+                    f"{self.circuit.spec.file}: `{variable}_{population}: {expression}` shows the target to {array.n} units; "
+                    f"expected an expression of the target alone, for a population of {arrays[TARGET].n}"
+                )
+            shown.append((array, *self._presented(expressions.substitute(expression, {TARGET: text}), place), is_label))
+        target = (arrays[TARGET], *self._presented(text, TARGET), is_label) if TARGET in arrays else None
         label = arrays.get(LABEL, replica_scalar(LABEL))
-        return Step(Sample("sample", (), {}, {}, tuple(inputs), target, label, task.sampling.value))
+        kernel = Sample("sample", (), {}, {}, tuple(inputs), target, label, task.sampling.value, tuple(shown))
+        return Step(kernel)
 
     def _presented(self, expression: str, place: str):
         x = {"x": Read(X, Index.ELEMENT), "y": Read(X, Index.ELEMENT), "i": Position()}
@@ -139,7 +146,8 @@ class Builder:
         affected: set[str] = set()
         chosen = []
         for step in self.forward:
-            if step.kernel.perturbations() & active or step.kernel.reads() & affected:
+            kernel = step.kernel
+            if kernel.perturbations() & active or kernel.reads() & affected or draws_in(kernel, Scope.PASS):
                 written = {a.name for a in step.kernel.writes.values()}
                 rename = {n: f"{n}@{suffix}" for n in (step.kernel.reads() & affected) | written}
                 affected |= written
@@ -176,13 +184,22 @@ class Builder:
         kept = keep(self.circuit, self.clocks, system.spec, name, block, system.passes[name], active, factor)
         return [*kept, Count("evaluation")]
 
+    def _blocks(self, system: System) -> list[frozenset[str]]:
+        """The perturbations of each block; one block of none where nothing is perturbed."""
+        spec = system.spec
+        if spec.baseline_per is not None:
+            raise BuildError(
+                f"{spec.at}: a baseline `per: {spec.baseline_per}` runs in circuits with trials so far; leave `per` out"
+            )
+        blocks = spec.perturb.blocks if spec.perturb else ((),)
+        return [frozenset(self.circuit.variables[n][2].name for n in b) for b in blocks]
+
     def learn(self, system: System) -> list[Node]:
         """One iteration of a learning system."""
         if self.updates:
             return self._learn_continuous(system)
         nodes: list[Node] = []
-        spec = system.spec
-        blocks = [frozenset(self.circuit.variables[n][2].name for n in b) for b in spec.perturb.blocks]
+        spec, blocks = system.spec, self._blocks(system)
         unperturbed = [name for name, factor in spec.passes if factor == 0]
         if unperturbed:
             nodes += self.forward
@@ -210,7 +227,7 @@ class Builder:
     def _after_passes(self, system: System, block: int) -> list[Node]:
         nodes = system.scalars(system.spec.signals, block, "signals")
         for site in system.spec.sites:
-            if site.block == block:
+            if max(site.block, 0) == block:
                 nodes += system.estimate(site)
         return nodes + system.scalars(system.spec.baseline, block, "baseline")
 
@@ -229,8 +246,7 @@ class Builder:
 
     def _learn_continuous(self, system: System) -> list[Node]:
         nodes: list[Node] = []
-        spec = system.spec
-        active = [frozenset(self.circuit.variables[n][2].name for n in b) for b in spec.perturb.blocks]
+        spec, active = system.spec, self._blocks(system)
         for name, factor in spec.passes:
             if factor == 0:
                 nodes += self._dynamic_pass(system, name)

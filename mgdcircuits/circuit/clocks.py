@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mgdcircuits.circuit.circuit import Circuit
 from mgdcircuits.errors import BuildError
 from mgdcircuits.netlist import expressions
+from mgdcircuits.netlist.learning import evaluations as count_evaluations
 from mgdcircuits.netlist.units import Quantity
 
 SECOND = (0, 0, 1, 0, 0, 0, 0)
@@ -43,12 +44,6 @@ def value_of(circuit: Circuit, clocks: Clocks, text: str) -> float:
     return expressions.evaluate(text, values).value
 
 
-def evaluations_of(system) -> int:
-    """Evaluations in an iteration: a pass without perturbation counts once, the others once a block."""
-    blocks = len(system.perturb.blocks) if system.perturb else 1
-    return sum(1 if factor == 0 else blocks for _, factor in system.passes)
-
-
 def resolve(circuit: Circuit) -> Clocks:
     """Evaluate the clocks.
 
@@ -65,7 +60,7 @@ def resolve(circuit: Circuit) -> Clocks:
     }
     waiting = dict(spec.clocks)
     waiting.setdefault("tau_p", "1*second")
-    evaluations = sum(evaluations_of(s) for s in spec.learning) or 1
+    evaluations = count_evaluations(spec.learning, spec.trial)
     names = set(waiting)
     while waiting:
         before = len(waiting)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mgdcircuits.circuit.circuit import Circuit, replica_scalar
-from mgdcircuits.circuit.operands import Lookup, Resolver, identifier
+from mgdcircuits.circuit.measures import REDUCTIONS, without_slices
+from mgdcircuits.circuit.operands import Lookup, Resolver, identifier, time_words
 from mgdcircuits.circuit.program import (
     Array,
     Elements,
@@ -22,8 +23,6 @@ from mgdcircuits.circuit.program import (
 )
 from mgdcircuits.errors import BuildError
 from mgdcircuits.netlist.spec import Sharing
-
-REDUCTIONS = frozenset({"sum", "mean", "max", "logsumexp", "argmax", "count"})
 
 TARGET, LABEL = "target", "y"
 
@@ -108,7 +107,8 @@ def cost_steps(
 
     def resolver(place: str, extra=None) -> Resolver:
         lookups = [lookup] if extra is None else [extra, lookup]
-        return Resolver(circuit.spec.parameters, constants, lookups, place, scope=Scope.PASS)
+        parameters = {**circuit.spec.parameters, **time_words(constants)}
+        return Resolver(parameters, constants, lookups, place, scope=Scope.PASS)
 
     def replace(node: ast.AST) -> ast.AST:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in REDUCTIONS:
@@ -142,7 +142,7 @@ def cost_steps(
         reduced.append(Reduced(array, operation, text, Step(kernel)))
         return identifier(array.name)
 
-    tree = replace(ast.parse(expression.strip(), mode="eval").body)
+    tree = replace(ast.parse(without_slices(circuit, expression), mode="eval").body)
 
     def outside(name: str):
         found = next((r.array for r in reduced if identifier(r.array.name) == name), None)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from mgdcircuits.circuit import integrate
 from mgdcircuits.circuit.circuit import Circuit, Coupling, Population
-from mgdcircuits.circuit.operands import Resolver
+from mgdcircuits.circuit.operands import Resolver, time_words
 from mgdcircuits.circuit.program import (
     Array,
     Couple,
@@ -35,7 +35,8 @@ def population_resolver(
     def own(name: str):
         return Position() if name == "i" else population.read(name)
 
-    return Resolver(circuit.spec.parameters, {**constants, "N": population.n}, [own], place)
+    parameters = {**circuit.spec.parameters, **time_words(constants)}
+    return Resolver(parameters, {**constants, "N": population.n}, [own], place)
 
 
 def coupling_resolver(circuit: Circuit, coupling: Coupling, place: str, constants: Mapping[str, float]) -> Resolver:
@@ -48,7 +49,7 @@ def coupling_resolver(circuit: Circuit, coupling: Coupling, place: str, constant
     def read(name: str):
         return None if name in inlined else coupling.read(name)
 
-    parameters = {**circuit.spec.parameters, **inlined}
+    parameters = {**circuit.spec.parameters, **inlined, **time_words(constants)}
     return Resolver(parameters, {**constants, **sizes}, [positions.get, read], place, index=Index.SYNAPSE)
 
 

@@ -26,13 +26,14 @@ from mgdcircuits.circuit.program import (
     Node,
     Position,
     Precision,
+    Random,
     Read,
     Scope,
     Statement,
     Step,
 )
 from mgdcircuits.errors import BuildError
-from mgdcircuits.netlist.spec import Assignment, LearningSpec, Sharing, Site
+from mgdcircuits.netlist.spec import Assignment, LearningSpec, Sharing, Site, Variable
 from mgdcircuits.netlist.statements import parse_statements
 
 PER_UNIT = {Index.PRE, Index.POST, Index.PRE_CHANNEL, Index.POST_CHANNEL}
@@ -89,23 +90,48 @@ class System:
     def draw(self, block: int) -> list[Node]:
         """New codes for a block."""
         steps: list[Node] = []
+        if self.spec.perturb is None:
+            return steps
         offset, size = 0, self.block_size(block)
         for name in self.spec.perturb.blocks[block]:
-            _, variable, array = self.circuit.variables[name]
+            owner, variable, array = self.circuit.variables[name]
             words = {"element": Position(offset=offset), "i": Position()}
-            resolver = self.resolver(name, [words.get], Scope.PERIOD, {"K": size, **self._scale(variable)})
+            lookups = [words.get, self._evaluated(owner, array)]
+            resolver = self.resolver(name, lookups, Scope.PERIOD, {"K": size, **self._scale(variable)})
             text = resolver.expression(self.spec.perturb.codes[name])
-            kernel = Elements(
-                f"{self.spec.name}/{name}",
-                (Statement("code", text),),
-                resolver.operands,
-                {"code": array},
-                n=array.n,
-                sharing=variable.sharing,
-            )
-            steps.append(Step(kernel))
+            steps.append(Step(self._code(owner, variable, array, resolver, text)))
             offset += array.n
         return steps
+
+    def _code(self, owner: Population | Coupling, variable: Variable, array: Array, resolver: Resolver, text: str):
+        """The loop that draws a code, or makes it of what the unperturbed pass left in the units, as an estimate is made."""
+        reads = [o for o in resolver.operands.values() if isinstance(o, Read)]
+        if not self._reads_units(resolver.operands, array) and all(o.array.sharing is Sharing.MEMBER for o in reads):
+            statement, writes = Statement("code", text), {"code": array}
+            return Elements(
+                resolver.place, (statement,), resolver.operands, writes, n=array.n, sharing=variable.sharing
+            )
+        if any(isinstance(o, Random) for o in resolver.operands.values()):
+            raise BuildError(f"{resolver.place}: a code that reads units of the circuit cannot draw numbers")
+        return self._fold(owner, resolver, text, array)
+
+    def _evaluated(self, owner: Population | Coupling, array: Array):
+        """What a code may read of the circuit: parameters, and what an unperturbed pass evaluated."""
+        clean = [name for name, factor in self.spec.passes if factor == 0]
+
+        def lookup(name: str):
+            base, _, pass_name = name.partition(".")
+            read = self._of_owner(owner, base, array)
+            if read is None:
+                return None
+            if pass_name not in ["", *clean] or read.array.sharing is Sharing.REPLICA and not clean:
+                raise BuildError(
+                    f"{self.spec.name}: a code reads {name}, but codes are drawn after the passes with factor 0 "
+                    f"({', '.join(clean) or 'there is none'}) and before all others"
+                )
+            return self._of_owner(owner, name, array)
+
+        return lookup
 
     def _scale(self, perturbation) -> dict[str, float]:
         owner = self.circuit.variables[self._qualified(perturbation)][0]
@@ -233,7 +259,7 @@ class System:
         statement = (Statement("target", text),)
         if isinstance(owner, Coupling):
             operands = {
-                k: replace(o, index=Index.SYNAPSE) if isinstance(o, Read) and o.index is Index.ELEMENT else o
+                k: replace(o, index=Index.SYNAPSE) if isinstance(o, Read | Position) and o.index is Index.ELEMENT else o
                 for k, o in resolver.operands.items()
             }
             return Couple(

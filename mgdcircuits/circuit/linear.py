@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def split(text: str, is_replica: Callable[[str], bool], prefix: str) -> tuple[str, dict[str, str]]:
-    """Replace the largest subexpressions that read per-replica names only (and numbers).
+    """Replace the largest subexpressions that read per-replica names only (and numbers); factors of a product are one.
 
     Returns
     -------
@@ -26,6 +26,10 @@ def split(text: str, is_replica: Callable[[str], bool], prefix: str) -> tuple[st
             name = next((k for k, v in parts.items() if v == ast.unparse(node)), f"{prefix}{len(parts)}")
             parts[name] = ast.unparse(node)
             return ast.Name(name)
+        factors = _factors(node)
+        mine = [f for f in factors if kind(f[0]) == {True}]
+        if 1 < len(mine) < len(factors):
+            return ast.BinOp(visit(_product([f for f in factors if f not in mine])), ast.Mult(), visit(_product(mine)))
         for field, value in ast.iter_fields(node):
             if field == "func":
                 continue
@@ -37,6 +41,24 @@ def split(text: str, is_replica: Callable[[str], bool], prefix: str) -> tuple[st
 
     tree = ast.parse(text, mode="eval").body
     return ast.unparse(visit(tree)), parts
+
+
+def _factors(node: ast.expr, inverse: bool = False) -> list[tuple[ast.expr, bool]]:
+    """The factors of a product, each with whether it divides."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult | ast.Div):
+        return _factors(node.left, inverse) + _factors(node.right, inverse != isinstance(node.op, ast.Div))
+    return [(node, inverse)]
+
+
+def _product(factors: list[tuple[ast.expr, bool]]) -> ast.expr:
+    made: ast.expr | None = None
+    for factor, inverse in sorted(factors, key=lambda f: f[1]):  # what divides comes last
+        if made is None:
+            made = ast.BinOp(ast.Constant(1), ast.Div(), factor) if inverse else factor
+        else:
+            made = ast.BinOp(made, ast.Div() if inverse else ast.Mult(), factor)
+    assert made is not None
+    return made
 
 
 def _is_function(name: ast.Name, root: ast.AST) -> bool:

@@ -1,14 +1,15 @@
-"""What a measure of a trial may say beyond a cost: counts of spikes, slices of units, numbers of the sample."""
+"""Reductions as costs and measures write them: slices of units, counts of spikes, numbers of the sample."""
 
 from __future__ import annotations
 
 import ast
 
-from mgdcircuits.circuit.circuit import Population
-from mgdcircuits.circuit.cost import REDUCTIONS
+from mgdcircuits.circuit.circuit import Circuit, Population
 from mgdcircuits.circuit.operands import identifier
 from mgdcircuits.errors import BuildError
 from mgdcircuits.netlist import expressions
+
+REDUCTIONS = frozenset({"sum", "mean", "max", "logsumexp", "argmax", "count"})
 
 
 def count_word(population: Population) -> str:
@@ -19,6 +20,18 @@ def count_word(population: Population) -> str:
 def sample_numbers(text: str) -> set[int]:
     """The numbers k of `x__k`, which a netlist writes `x[k]`, in an expression."""
     return {int(n[3:]) for n in expressions.names(text) if n.startswith("x__") and n[3:].isdigit()}
+
+
+def without_slices(circuit: Circuit, text: str) -> str:
+    """`count(pop[:20])` and `mean(v_pop[0:1])` in the words that the steps of a cost know."""
+    sizes = {}
+    for population in circuit.populations.values():
+        sizes[population.name] = (count_word(population), population.n)
+        for variable in population.spec.variables:
+            word = f"{variable.name}_{population.name}"
+            sizes[word] = (word, population.n)
+    tree = Slices(sizes).visit(ast.parse(text.strip(), mode="eval"))
+    return ast.unparse(ast.fix_missing_locations(tree))
 
 
 class Slices(ast.NodeTransformer):

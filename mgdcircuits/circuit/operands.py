@@ -10,6 +10,7 @@ import ast
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 
 from mgdcircuits.circuit.program import Index, Literal, Operand, Parameter, Random, Scope, Word
 from mgdcircuits.errors import BuildError
@@ -20,6 +21,11 @@ Lookup = Callable[[str], Operand | None]
 WORDS = frozenset({"n_p", "tick"})
 DRAWS = frozenset({"rand", "randn", "bit", "poisson"})
 CONSTANTS = {"pi": math.pi, "e": math.e, "inf": math.inf}
+
+
+def time_words(constants: Mapping[str, float]) -> dict[str, float | str]:
+    """`t` in equations and costs: the same in all passes of an iteration."""
+    return {"iteration": 0.0, "t": "(n_p*iteration + tick*dt)" if "dt" in constants else "(n_p*iteration)"}
 
 
 def identifier(name: str) -> str:
@@ -114,6 +120,8 @@ class Resolver:
 
     def _call(self, function: str, arguments: list[ast.expr]) -> ast.expr:
         visited = [self._visit(a) for a in arguments]
+        if function in ("min", "max") and len(visited) > 2:  # both targets know them of two
+            return reduce(lambda a, b: ast.Call(ast.Name(function), [a, b], []), visited)
         base, _, suffix = function.partition("_")
         if base not in DRAWS or suffix not in ("", "period", "pass", "write"):
             return ast.Call(ast.Name(function), visited, [])

@@ -145,6 +145,11 @@ class Kernel:
         return {o.array.name for o in self.operands.values() if isinstance(o, Read) and o.amplitude}
 
 
+def draws_in(kernel: Kernel, scope: Scope) -> bool:
+    """Whether a kernel draws numbers of a scope: a pass whose noise is its own is evaluated again."""
+    return any(isinstance(o, Random) and o.scope is scope for o in kernel.operands.values())
+
+
 @dataclass(frozen=True, eq=False)
 class Elements(Kernel):
     """For every element, and every replica or member: run the statements."""
@@ -205,12 +210,19 @@ class Sample(Kernel):
     """Choose samples and present them: expressions of `x` set input arrays, one of `y` the target.
 
     The last entry of `target` says whether `y` is a class index (else `y` has a value for every target element).
+    `shown` are input arrays that show the target to the circuit.
     """
 
     inputs: tuple[tuple[Array, str, Mapping[str, Operand]], ...]
     target: tuple[Array, str, Mapping[str, Operand], bool] | None
     labels: Array
     sampling: str
+    shown: tuple[tuple[Array, str, Mapping[str, Operand], bool], ...] = ()
+
+    @property
+    def of_target(self) -> tuple[tuple[Array, str, Mapping[str, Operand], bool], ...]:
+        """Everything that is set by expressions of `y`."""
+        return (*((self.target,) if self.target else ()), *self.shown)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ and measures at its end. Learning happens in the phase that `update: at` names.
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -19,7 +18,7 @@ from mgdcircuits.circuit.cost import LABEL, TARGET, cost_steps, task_arrays
 from mgdcircuits.circuit.event_kernels import Forget, Observe
 from mgdcircuits.circuit.events import Events
 from mgdcircuits.circuit.learning import System
-from mgdcircuits.circuit.measures import Slices, count_word, sample_numbers
+from mgdcircuits.circuit.measures import count_word, sample_numbers, without_slices
 from mgdcircuits.circuit.operands import Lookup, Resolver
 from mgdcircuits.circuit.program import (
     Array,
@@ -267,7 +266,7 @@ class TrialBuilder(Builder):
             resolver = Resolver(
                 self.circuit.spec.parameters, {**self.constants, "N": array.n}, lookups, place, Scope.PERIOD
             )
-            statement = Statement("_value", resolver.expression(self._reduced(text)))
+            statement = Statement("_value", resolver.expression(without_slices(self.circuit, text)))
             kernel = Elements(
                 place, (statement,), resolver.operands, {"_value": array}, n=array.n, sharing=variable.sharing
             )
@@ -276,7 +275,7 @@ class TrialBuilder(Builder):
 
     def _counted(self) -> list[Population]:
         """Populations whose spikes some phase counts."""
-        texts = [self._reduced(m.expression) for p in self.phases for m in p.measure]
+        texts = [without_slices(self.circuit, m.expression) for p in self.phases for m in p.measure]
         read = {name for text in texts for name in expressions.names(text)}
         return [p for p in self.circuit.populations.values() if count_word(p) in read]
 
@@ -287,21 +286,10 @@ class TrialBuilder(Builder):
         return found
 
     def _measure(self, text: str, result: str) -> list[Node]:
-        made = cost_steps(self.circuit, self._reduced(text), result, self.constants, also=self._word)
+        made = cost_steps(self.circuit, text, result, self.constants, also=self._word)
         reads = {name for s in made.steps for name in s.kernel.reads()}
         stored = {a.name for _, v, a in self.circuit.variables.values() if v.role in (Role.STORED, Role.TARGET)}
         return [*(self.forward if reads & stored else ()), *made.steps]
-
-    def _reduced(self, text: str) -> str:
-        """`count(pop[:20])` and `mean(v_pop[0:1])` in the words that `cost_steps` knows."""
-        sizes = {}
-        for population in self.circuit.populations.values():
-            sizes[population.name] = (count_word(population), population.n)
-            for variable in population.spec.variables:
-                word = f"{variable.name}_{population.name}"
-                sizes[word] = (word, population.n)
-        tree = Slices(sizes).visit(ast.parse(text.strip(), mode="eval"))
-        return ast.unparse(ast.fix_missing_locations(tree))
 
     # Learning
 

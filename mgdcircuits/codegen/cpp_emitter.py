@@ -382,7 +382,7 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         arrays |= {a.name: a for k in kernels for a in k.writes.values()}
         written = {a.name for k in kernels for a in k.writes.values()}
         if isinstance(kernel, Sample):
-            for array, *_ in (*kernel.inputs, *((kernel.target,) if kernel.target else ())):
+            for array, *_ in (*kernel.inputs, *kernel.of_target):
                 arrays[array.name] = array
                 written.add(array.name)
             if kernel.labels.name in self.arrays:
@@ -807,8 +807,7 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
             lines.append(
                 f"if (s.n_targets == 1) for (Index r = 0; r < Y::R; ++r) {_pointer(kernel.labels)}[r] = s.y_values[chosen[r]];"
             )
-        if kernel.target is not None:
-            array, expression, operands, is_label = kernel.target
+        for array, expression, operands, is_label in kernel.of_target:
             element = "" if is_label else " * s.n_targets + u"
             lines += self._present(array, expression, operands, f"x_lanes[l] = T(s.y_values[chosen[r]{element}]);")
         return lines

@@ -32,8 +32,7 @@ def present(target: Target, kernel: Sample, x: np.ndarray, y: np.ndarray) -> Non
     targets = y[None] if y.ndim == 2 else np.moveaxis(y.reshape(*y.shape[:2], -1), 2, 0)
     if targets.shape[0] == 1 and any(a.name == kernel.labels.name for a in target.program.arrays):
         target.array(kernel.labels.name)[...] = targets
-    if kernel.target is not None:
-        array, expression, operands, _ = kernel.target
+    for array, expression, operands, _ in kernel.of_target:
         target.array(array.name)[...] = evaluate(expression, _values(target, operands, targets, array.n))
 
 

@@ -495,7 +495,7 @@ class Learning:
         block = self._block(key, source)
         if block is None:
             return "", ()
-        inner = dict(scope)
+        inner = {**scope, "writes": DIMENSIONLESS}
         if gradient is not None:
             inner["G"] = gradient
         dims = place.variable.dimensions
@@ -591,12 +591,15 @@ class Learning:
         return block
 
 
-def evaluations(systems: Iterable[LearningSpec]) -> int:
-    """Evaluations in one iteration: a clean pass counts once, every other one once a block (at least one in all)."""
-    clean = False
-    others = 0
+def evaluations(systems: Iterable[LearningSpec], trial: TrialSpec | None = None) -> int:
+    """Evaluations in one iteration: of each system a pass with factor 0 once, every other one once a block.
+
+    At least one; a trial is one, for all systems.
+    """
+    if trial is not None:
+        return 1
+    count = 0
     for system in systems:
         blocks = len(system.perturb.blocks) if system.perturb is not None else 1
-        clean = clean or any(factor == 0 for _, factor in system.passes)
-        others += sum(1 for _, factor in system.passes if factor != 0) * max(1, blocks)
-    return max(1, others + clean)
+        count += sum(1 if factor == 0 else max(1, blocks) for _, factor in system.passes)
+    return max(1, count)

@@ -132,7 +132,7 @@ def _tell_iteration(parameters: Parameters, systems: tuple[LearningSpec, ...], t
             seconds = sum(evaluate(phase.duration, constants).value for phase in trial.phases) or seconds
         except ExpressionError:
             pass
-    parameters.set_iteration(seconds * evaluations(systems))
+    parameters.set_iteration(seconds * evaluations(systems, trial))
     parameters.resolve_again()
     parameters.resolve_all()
 

@@ -59,7 +59,7 @@ def _head(spec: CircuitSpec) -> list[str]:
         f"  nodes K = {sum(nodes.values()):,}",
     ]
     if spec.learning:
-        count = evaluations(spec.learning)
+        count = evaluations(spec.learning, spec.trial)
         blocks = sum(len(s.perturb.blocks) for s in spec.learning if s.perturb is not None)
         lines.append(f"  evaluations an iteration = {count}   ({blocks} block{'s' if blocks != 1 else ''})")
     return lines

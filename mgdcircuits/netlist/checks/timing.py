@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mgdcircuits.netlist import library
 from mgdcircuits.netlist.checks.registry import Report, rule
+from mgdcircuits.netlist.document import LearningDoc
 from mgdcircuits.netlist.expressions import ExpressionError, bind, evaluate, nearest, parse, parse_call, text
 from mgdcircuits.netlist.learning import evaluations
 from mgdcircuits.netlist.parameters import CLOCKS, SECOND
@@ -42,7 +43,7 @@ def passes_fit(circuit: Circuit, report: Report) -> None:
     iteration, constants = circuit.parameters.iteration, circuit.parameters.constants()
     if iteration is None or not circuit.spec.learning or not _usable(circuit):
         return
-    count = evaluations(circuit.spec.learning)
+    count = evaluations(circuit.spec.learning, circuit.spec.trial)
     each = "a trial" if circuit.spec.trial is not None else f"tau_p = {duration(constants['tau_p'].value)}"
     for clock in ("tau_x", "tau_theta"):
         value = constants.get(clock)
@@ -149,6 +150,31 @@ def clock_multiples(circuit: Circuit, report: Report) -> None:
                 f"the window `over` ends at {duration(cost.over[1])}, an evaluation (tau_p) at {duration(held.value)}",
                 "a window inside an evaluation",
                 "make `tau_p` longer or the window earlier",
+            )
+
+
+@rule("hold", "outside trials codes are drawn once an iteration: a perturbation is held for `tau_p` in each pass")
+def hold(circuit: Circuit, report: Report) -> None:
+    """`perturb: every` against `tau_p`."""
+    constants = circuit.parameters.constants()
+    if circuit.spec.trial is not None or "tau_p" not in constants or circuit.parameters.iteration is None:
+        return
+    constants["iteration"] = circuit.parameters.iteration
+    for name, doc in circuit.document.learning.items():
+        if not isinstance(doc, LearningDoc) or doc.perturb is None or doc.perturb.every is None:
+            continue
+        try:
+            every = evaluate(doc.perturb.every, constants).value
+        except ExpressionError:
+            continue
+        held = constants["tau_p"].value
+        if abs(every - held) > CLOSE * held:
+            report.add(
+                "hold",
+                doc.perturb.every.at,
+                f"`{name}` holds a perturbation for {duration(every)}, but an evaluation (tau_p) takes {duration(held)}",
+                "every: tau_p",
+                "write `every: tau_p`; for an estimate over several codes make `tau_theta` longer",
             )
 
 
