@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mgdcircuits.circuit import forward, integrate
+from mgdcircuits.circuit.brian2_import import import_brian2
 from mgdcircuits.circuit.circuit import Circuit, Coupling, Population
 from mgdcircuits.circuit.clocks import resolve
 from mgdcircuits.circuit.event_kernels import Side
@@ -62,6 +63,7 @@ def build(circuit: Circuit, seed: int = 0, values: Mapping[str, np.ndarray] | No
     BuildError
         What Brian2 has no counterpart for: a maximum over synapses, a delay of a summed equation.
     """
+    import_brian2()
     from brian2 import Clock, second
 
     clocks = resolve(circuit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from mgdcircuits.circuit.brian2_import import import_brian2
 from mgdcircuits.circuit.circuit import Circuit, Coupling, Population
 from mgdcircuits.errors import BuildError
 from mgdcircuits.netlist.spec import Role, Variable, VariableKind
@@ -33,6 +34,7 @@ def brian2_equations(variables: Iterable[Variable]) -> str:
 
 def brian2_namespace(circuit: Circuit) -> dict:
     """Parameters and clocks of the netlist as Brian2 quantities."""
+    import_brian2()
     from brian2 import Quantity, get_or_create_dimension
 
     spec = circuit.spec
@@ -53,6 +55,7 @@ def population_code(circuit: Circuit, population: Population) -> str:
     BuildError
         No integrator suits the equations.
     """
+    import_brian2()
     from brian2 import NeuronGroup
     from brian2.stateupdaters.base import StateUpdateMethod
 
@@ -84,6 +87,7 @@ def coupling_code(circuit: Circuit, coupling: Coupling, event_driven: bool = Fal
     BuildError
         No integrator suits the equations.
     """
+    import_brian2()
     from brian2 import NeuronGroup
     from brian2.stateupdaters.base import StateUpdateMethod
 

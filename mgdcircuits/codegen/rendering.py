@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ast
-import sys
 import threading
 
-_excepthook = sys.excepthook
+from mgdcircuits.circuit.brian2_import import import_brian2
+
+import_brian2()
 from brian2.codegen.generators.cpp_generator import CPPNodeRenderer  # noqa: E402
 from brian2.parsing.rendering import NumpyNodeRenderer  # noqa: E402
-
-sys.excepthook = _excepthook  # Brian2 puts a report of its own on every error of the process
 
 CPP_NAMES = {"int": "int_"}
 _lock = threading.Lock()
