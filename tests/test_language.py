@@ -197,3 +197,20 @@ def test_any_name_may_be_given_to_a_variable(session_of):
     np.testing.assert_allclose(session.outputs(), x, rtol=1e-6)
     session.step(3)
     assert session.exact_gradient()["hidden.w"].any()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("output: {shape: 3,", "output: {shape: 3, delay: 1*us,", "delay of a summed equation does not run yet"),
+        (
+            "      theta_w : 1",
+            "      dq/dt = -q/us : 1\n      theta_w : 1",
+            "hidden.q: a differential equation of a synapse",
+        ),
+    ],
+)
+def test_synapses_that_only_spiking_circuits_have(session_of, old, new, message):
+    """They are refused, not left out."""
+    with pytest.raises(BuildError, match=message):
+        session_of((old, new), ("clocks: {tau_p: 1*us}", "clocks: {tau_p: 1*us, dt: 0.1*us}"))

@@ -50,6 +50,7 @@ class Builder:
         self.constants = {k: v for k, v in self.clocks.seconds.items() if k != "iteration"}
         if self.clocks.dt is not None:
             self.constants["dt"] = self.clocks.dt
+        forward.refuse_dynamic_synapses(self.circuit)
         self.forward, extra = forward.evaluation_steps(self.circuit, self.constants)
         self.updates = forward.update_steps(self.circuit, self.constants)
         self.arrays: dict[str, Array] = {a.name: a for _, _, a in self.circuit.variables.values()}

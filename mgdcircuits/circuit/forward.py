@@ -24,7 +24,7 @@ from mgdcircuits.circuit.program import (
     Step,
 )
 from mgdcircuits.errors import BuildError
-from mgdcircuits.netlist.spec import Reduce, Role, Sharing, Variable
+from mgdcircuits.netlist.spec import Reduce, Role, Sharing, Variable, VariableKind
 
 
 def population_resolver(
@@ -51,6 +51,30 @@ def coupling_resolver(circuit: Circuit, coupling: Coupling, place: str, constant
 
     parameters = {**circuit.spec.parameters, **inlined, **time_words(constants)}
     return Resolver(parameters, {**constants, **sizes}, [positions.get, read], place, index=Index.SYNAPSE)
+
+
+def refuse_dynamic_synapses(circuit: Circuit) -> None:
+    """Delays, events and states of synapses run in circuits with spikes or trials only.
+
+    Raises
+    ------
+    BuildError
+        With what to write instead.
+    """
+    for coupling in circuit.couplings.values():
+        spec = coupling.spec
+        if spec.on_pre is not None or spec.on_post is not None:
+            raise BuildError(f"{spec.at}: {spec.name} waits for spikes, but no population has a `threshold`")
+        if spec.delay is not None:
+            raise BuildError(
+                f"{spec.at}: {spec.name}: a delay of a summed equation does not run yet; leave `delay` out"
+            )
+        state = next((v for v in spec.variables if v.kind is VariableKind.DIFFERENTIAL), None)
+        if state is not None:
+            raise BuildError(
+                f"{spec.at}: {spec.name}.{state.name}: a differential equation of a synapse runs in circuits with spikes or "
+                "trials so far; put it into the population"
+            )
 
 
 def couple(circuit: Circuit, coupling: Coupling, summed: Variable, target: Array, constants) -> Step:
