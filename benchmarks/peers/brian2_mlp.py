@@ -57,10 +57,10 @@ def cost_unit(passes: int) -> NeuronGroup:
 
 def coupling_to_cost(logits: NeuronGroup, cost: NeuronGroup, passes: int) -> Synapses:
     """The sums that the cost is made of."""
-    terms = [f"Z{k}_post = exp(x{k}_pre) : 1 (summed)\nT{k}_post = x{k}_pre*target : 1 (summed)" for k in range(passes)]
-    total = Synapses(logits, cost, "\n".join([*terms, "target : 1"]), name="total")
+    terms = [f"Z{k}_post = exp(x{k}_pre) : 1 (summed)\nT{k}_post = x{k}_pre*wanted : 1 (summed)" for k in range(passes)]
+    total = Synapses(logits, cost, "\n".join([*terms, "wanted : 1"]), name="total")
     total.connect()
-    total.target = "int(i == 3)"
+    total.wanted = "int(i == 3)"
     for updater in total.summed_updaters.values():
         updater.order = COST
     return total
