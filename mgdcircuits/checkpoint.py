@@ -150,11 +150,15 @@ def read(path: str | Path) -> Checkpoint:
     RunError
         No file, another kind of file, one that is damaged or cut off, or one of another version.
     """
-    path = Path(path)
     try:
-        content = path.read_bytes()
+        content = Path(path).read_bytes()
     except OSError as error:
         raise RunError(f"{path}: the checkpoint cannot be read: {error.strerror or error}") from None
+    return parse(content, Path(path))
+
+
+def parse(content: bytes, path: Path) -> Checkpoint:
+    """A checkpoint from the bytes of its file; `read` says what it raises."""
     first = len(MAGIC) + len(FORMAT)
     if not content.startswith(MAGIC):
         raise RunError(f"{path}: this is no checkpoint of mgdcircuits")

@@ -406,6 +406,11 @@ def _fallocate(path: Path, start: int, size: int) -> int:
         os.close(descriptor)
 
 
+def state_of(path: Path) -> Path:
+    """Where the checkpoint of a run that has not come to its end lies."""
+    return path.with_name(f"{path.name}.state")
+
+
 def open_run(path: str | Path, *, lazy: bool = False) -> xr.Dataset:
     """A run from its file, and nothing but its file.
 
@@ -431,11 +436,12 @@ def open_run(path: str | Path, *, lazy: bool = False) -> xr.Dataset:
     path = Path(path)
     if not path.exists():
         raise RecordError(f"{path} does not exist; expected a file that `mgdcircuits train -o` wrote")
+    mend = "; --resume goes on with the run and puts it together again" if state_of(path).exists() else ""
     os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")  # a run that is still going on may be looked at
     try:
         dataset = xr.open_dataset(path, engine="netcdf4", mask_and_scale=True)
     except Exception as error:  # whatever a backend says about a file that is none
-        raise RecordError(f"{path} is no run of mgdcircuits, or it is damaged: {reason(error)}") from error
+        raise RecordError(f"{path} is no run of mgdcircuits, or it is damaged: {reason(error)}{mend}") from error
     if "schema" not in dataset.attrs or "netlist_sha256" not in dataset.attrs:
         dataset.close()
         raise RecordError(f"{path} was not written by mgdcircuits: it lacks the attributes schema and netlist_sha256")
@@ -446,7 +452,7 @@ def open_run(path: str | Path, *, lazy: bool = False) -> xr.Dataset:
             dataset.close()
     except Exception as error:
         dataset.close()
-        raise RecordError(f"{path} is damaged: {reason(error)}") from error
+        raise RecordError(f"{path} is damaged: {reason(error)}{mend}") from error
     return whole
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from mgdcircuits import checkpoint, journal
 from mgdcircuits.errors import RecordError, RunError
 from mgdcircuits.journal import Journal
-from mgdcircuits.record import Declaration, RunWriter, reason
+from mgdcircuits.record import Declaration, RunWriter, reason, state_of
 from mgdcircuits.storage import sync_folder
 
 if TYPE_CHECKING:
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
     from mgdcircuits.session import Session
 
 Schema = tuple[Sequence[Declaration], Mapping[str, int], Mapping[str, Any]]
-
-
-def state_of(path: Path) -> Path:
-    """Where the checkpoint of a run lies."""
-    return path.with_name(f"{path.name}.state")
 
 
 def rows_of(path: Path) -> Path:

@@ -20,9 +20,9 @@ from mgdcircuits.comparison import compare
 from mgdcircuits.errors import RecordError, RunError
 from mgdcircuits.interrupts import Held
 from mgdcircuits.progress import Progress
-from mgdcircuits.record import ROW, RunWriter, open_run, run_attributes
+from mgdcircuits.record import ROW, RunWriter, open_run, run_attributes, state_of
 from mgdcircuits.recording import Recorder, as_specs
-from mgdcircuits.resumable import ResumableWriter, state_of
+from mgdcircuits.resumable import ResumableWriter
 from mgdcircuits.rows import Rows
 from mgdcircuits.stopping import Condition
 from mgdcircuits.storage import fingerprint

@@ -49,7 +49,7 @@ def main() -> int:
     expected = mgd.open_run(whole).drop_vars("wall_seconds")
     found = Counter()
     for size in range(sizes):
-        kilobytes = 4 + 216 * size // sizes
+        kilobytes = 220 - 216 * size // sizes
         for path in disk.iterdir():
             path.unlink()
         out, filler = disk / "run.nc", disk / "filler"

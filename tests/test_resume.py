@@ -177,6 +177,9 @@ def test_a_dataset_that_a_kill_destroyed_is_put_together_again(tmp_path, xor, be
     whole = train(xor, tmp_path / "whole.nc", iterations=60, evaluate_every=10)
     content = {"cut": begun.read_bytes()[:3000], "garbage": b"nothing"}.get(harm)
     begun.unlink() if content is None else begun.write_bytes(content)
+    if content is not None:
+        with pytest.raises(RecordError, match="damaged.*; --resume goes on with the run and puts it together again"):
+            mgd.open_run(begun)
     assert_same(train(xor, begun, iterations=60, evaluate_every=10, resume=True), whole)
 
 
@@ -342,7 +345,7 @@ def test_no_room_for_a_row_or_a_checkpoint(tmp_path, xor, monkeypatch, what):
     assert_same(train(xor, out, iterations=60, evaluate_every=10, resume=True), whole)
 
 
-OWN_DISK = 'mount -t tmpfs -o size=1m none "$1" && exec "$2" "$3" "$1" "$4" 6'
+OWN_DISK = 'mount -t tmpfs -o size=1m none "$1" && exec "$2" "$3" "$1" "$4" 4'
 
 
 def test_a_disk_that_fills_up(tmp_path):
@@ -358,7 +361,7 @@ def test_a_disk_that_fills_up(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
-    assert found["dataset"] >= 3 and found["with rows"] >= 1, found
+    assert found["dataset"] >= 2 and found["with rows"] >= 1, found
 
 
 # Killed

@@ -1,0 +1,123 @@
+"""A long run that is killed in its middle and goes on: does memory stay flat, and is the result the same?
+
+python experiments/long_run.py --iterations 300
+python experiments/long_run.py                       # 200,000 iterations, twice: hours
+
+The circuit is trained twice, in processes of their own: in one piece, and killed by SIGKILL half way and resumed. The two
+datasets, with all parameters at every row, must be equal in everything but wall-clock times, and no process may need more
+memory in its last half than in its first. Ends with status 2 if not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+import mgdcircuits as mgd
+from mgdcircuits import checkpoint, cli
+from mgdcircuits.errors import RunError
+from mgdcircuits.record import state_of
+
+NETLIST = Path(__file__).resolve().parent.parent / "netlists" / "fashion_mnist_cnn.yaml"
+GROWTH = 8.0  # MB that the last half of a process may need more than the first
+ROWS = 20
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a process needs at some moment."""
+
+    iteration: int  # of its last checkpoint
+    megabytes: float  # resident
+
+
+def resident(process: subprocess.Popen) -> float:
+    """Resident memory of a process in MB; nothing if it has ended."""
+    try:
+        pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def run(command: list[str], out: Path, stop: int | None = None) -> list[Sample]:
+    """Begin a run, or go on with it; kill it after iteration `stop`. Its memory on the way."""
+    process = subprocess.Popen(command)
+    samples = []
+    while process.poll() is None:
+        time.sleep(0.5)
+        state = state_of(out)
+        iteration = checkpoint.read(state).about["iteration"] if state.exists() else 0
+        if megabytes := resident(process):
+            samples.append(Sample(iteration, megabytes))
+        if stop is not None and iteration >= stop:
+            process.kill()
+            process.wait()
+            return samples
+    if process.returncode:
+        raise RunError(f"{out}: the run ended with status {process.returncode}")
+    if stop is not None:
+        raise RunError(f"{out}: the run came to its end before it could be killed; take more iterations")
+    return samples
+
+
+def growth(samples: list[Sample]) -> float:
+    """How much more memory the last half of a process needs than the first, in MB."""
+    first = samples[0].iteration
+    middle = (max(first, next(s.iteration for s in samples if s.iteration)) + samples[-1].iteration) / 2
+    early = [s.megabytes for s in samples if s.iteration <= middle]
+    late = [s.megabytes for s in samples if s.iteration > middle]
+    return max(late) - max(early) if late else 0.0
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--netlist", type=click.Path(path_type=Path), default=NETLIST, help="[default: fashion_mnist_cnn.yaml]")
+@cli.SET
+@click.option("--iterations", type=click.IntRange(min=10), default=200_000, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default="long_run", show_default=True, help="A folder.")
+def main(netlist: Path, overrides: dict[str, str], iterations: int, threads: int, seed: int, out: Path) -> None:
+    """Train twice, once disturbed, and compare."""
+    settings = overrides or ({"d": "8"} if netlist == NETLIST else {})
+    circuit = mgd.load(netlist, **settings)
+    out.mkdir(parents=True, exist_ok=True)
+    options = ["--iterations", iterations, "--seed", seed, "--threads", threads]
+    options += ["--evaluate-every", max(1, iterations // ROWS), "--checkpoint-every", 2 if iterations < 10_000 else 30]
+    options += [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+    options += [part for name in circuit.plastic for part in ("--record", name)]
+    call = [sys.executable, "-m", "mgdcircuits", "train", str(netlist), *map(str, options), "--quiet", "--resume", "-o"]
+    whole, killed = out / "whole.nc", out / "killed.nc"
+    begun = time.monotonic()
+    memory = [run([*call, str(whole)], whole)]
+    seconds = time.monotonic() - begun
+    memory += [run([*call, str(killed)], killed, iterations // 2), run([*call, str(killed)], killed)]
+    one, other = (mgd.open_run(path).drop_vars("wall_seconds") for path in (whole, killed))
+    found = {
+        "circuit": circuit.name,
+        "parameters": circuit.n_parameters,
+        "iterations": iterations,
+        "seconds_in_one_piece": round(seconds, 1),
+        "killed_after_iteration": memory[1][-1].iteration,
+        "megabytes_at_most": [round(max(s.megabytes for s in samples), 1) for samples in memory],
+        "growth_in_megabytes": [round(growth(samples), 2) for samples in memory],
+        "equal": one.equals(other),
+    }
+    text = json.dumps(found, indent=2)
+    (out / "long_run.json").write_text(text + "\n")
+    print(text)
+    if not found["equal"]:
+        raise RunError("the resumed run differs from the one in one piece")
+    if max(found["growth_in_megabytes"]) > GROWTH:
+        raise RunError(f"a process grew by more than {GROWTH} MB")
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
