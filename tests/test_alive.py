@@ -76,9 +76,9 @@ def test_ctrl_c_acts_within_two_tenths_of_a_second_and_the_session_goes_on(targe
 
 def test_ctrl_c_in_a_spiking_circuit():
     """A tick is never cut in two."""
-    circuit = load(NETLISTS / "brian2_cuba.yaml")
+    circuit = load(NETLISTS / "brian2_stdp.yaml")
     session, other = (Session(circuit, target="numpy", seed=1) for _ in range(2))
-    press_ctrl_c(0.3)
+    press_ctrl_c(0.1)
     with pytest.raises(KeyboardInterrupt):
         session.run(1000.0)
     for _ in range(session.iteration):
@@ -132,7 +132,7 @@ session = Session(circuit, batch=20, target=sys.argv[2], threads=2, seed=1)
 x, y = np.ones((20, 1, 4, 4), np.float32), np.zeros(20, int)
 session.present(x, y)
 session.step(5); session.cost(); session.evaluate(x, y); session.exact_gradient()
-run = mgd.train(circuit, (x, y), iterations=5, target=sys.argv[2], progress=False)
+run = mgd.train(circuit, (x, y), iterations=5, batch=20, target=sys.argv[2], progress=False)
 after = python()
 for one, other in zip(before, after):
     assert one == other, (one, other)
@@ -301,8 +301,8 @@ def work(n):
         session.evaluate(x, y), session.cost(), session.exact_gradient()
         session.save(f"{folder}/state")
     mgd.train(circuit, (x, y), iterations=n, batch=20, evaluate_every=n // 25, target=target, progress=False,
-              out=f"{folder}/run.nc", overwrite=True, checkpoint_every=0.01)
-n = {"numpy": 100, "cpp": 1000}[target]
+              out=f"{folder}/run.nc", overwrite=True, checkpoint_every=0.1)
+n = {"numpy": 50, "cpp": 1000}[target]
 work(n), work(n)
 before = resident()
 for _ in range(5):
