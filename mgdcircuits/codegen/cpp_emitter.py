@@ -42,7 +42,7 @@ from mgdcircuits.circuit.program import (
 )
 from mgdcircuits.circuit.topology import Sparse
 from mgdcircuits.codegen.fuse import Fused, Fusion, is_local, positions_of, runs, spreadable
-from mgdcircuits.codegen.hoist import split
+from mgdcircuits.codegen.hoist import increments, multiplied, split, without
 from mgdcircuits.codegen.rendering import cpp_expression, names
 from mgdcircuits.codegen.target import random_sites
 from mgdcircuits.errors import BuildError
@@ -78,6 +78,7 @@ class _Signature:
     amplitudes: list[str]
     slot: int
     prepares: bool
+    borrows: tuple[Read, ...]  # what its buffers are without perturbation, where that is an array as it stands
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,8 @@ struct Session {{
   T* buffer(int k, Index n) {{
     if (static_cast<int>(scratch.size()) <= k) scratch.resize(k + 1);
     if (static_cast<Index>(scratch[k].size()) < n + 2 * slack) scratch[k].resize(n + 2 * slack);
+    if (static_cast<int>(held.size()) <= k) held.resize(k + 1);
+    held[k] = at(k);
     return at(k);
   }}
   // Whether what slot k holds was evaluated before a parameter changed, or with other factors of perturbations.
@@ -220,6 +223,12 @@ struct Session {{
     when = version;
     with = factors;
     return true;
+  }}
+  std::vector<const T*> held;  // the buffer of a slot, or an array that is what it would hold
+  void borrow(int slot, int k, const T* array) {{
+    if (static_cast<int>(held.size()) <= slot + k) held.resize(slot + k + 1);
+    held[slot + k] = array;
+    if (static_cast<int>(evaluated.size()) > slot) evaluated[slot].first = -1;
   }}
   T* at(int k) {{ return scratch[k].data() + slack; }}
 }};
@@ -374,6 +383,9 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         if any(isinstance(o, Word) for o in step.kernel.operands.values()):
             return [call]
         factors = [repr(float(step.factor)) for a in made.amplitudes if a in step.active & step.kernel.perturbations()]
+        if not factors and made.borrows:
+            arrays = [s_.array for s_ in made.borrows]
+            return [f"s.borrow({made.slot}, {k}, s.{self._array(a.name)});" for k, a in enumerate(arrays)]
         return [f"if (s.stale({made.slot}, {{{', '.join(factors)}}})) {call}"]
 
     @staticmethod
@@ -436,6 +448,7 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
                 "spiking circuits run on the numpy target so far: choose target='numpy' (or --target numpy on the command line)"
             )
         self.preparation: list[str] = []
+        self.borrowed: list[Read | None] = []
         body = self._couple(kernel, step) if isinstance(kernel, Couple) else write(kernel)
 
         def text(lines: list[str], parameters: list[str]) -> str:
@@ -450,7 +463,10 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         template = "template <class B>\n" if spreads else ""
         name = self.functions.setdefault((template, text(body, arguments), prepare), f"k{len(self.functions)}")
         slot = SLOTS * (len(self.steps) - 1)
-        self.signatures[_key(step)] = _Signature(name, list(arrays.values()), amplitudes, slot, bool(self.preparation))
+        borrows = tuple(self.borrowed) if self.borrowed and None not in self.borrowed else ()
+        self.signatures[_key(step)] = _Signature(
+            name, list(arrays.values()), amplitudes, slot, bool(self.preparation), borrows
+        )
 
     def _uniform(self, operand) -> str | None:
         """A number that is the same for all elements and replicas, as C++; None for anything else."""
@@ -524,15 +540,14 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
 
         return kind
 
-    def _hoisted(self, kernel: Kernel) -> tuple[list[tuple[str, str]], list[str]]:
+    def _hoisted(self, kernel: Kernel, reciprocals: bool = False) -> tuple[list[tuple[str, str]], list[str]]:
         """Statements with uniform parts taken out, and the lines that evaluate uniforms once."""
         statements, lines, used = [], [], set()
         assigned = {s.target for s in kernel.statements}
         kind = self._kind(kernel)
         for number, statement in enumerate(kernel.statements):
-            text, parts = split(
-                statement.expression, lambda n: None if n in assigned else kind(n), f"hoisted_{number}_"
-            )
+            expression = multiplied(statement.expression, kind) if reciprocals else statement.expression
+            text, parts = split(expression, lambda n: None if n in assigned else kind(n), f"hoisted_{number}_")
             for name, (_, part) in parts.items():
                 used |= names(part)
                 lines.append(f"const double {name} = {cpp_expression(part)};")
@@ -565,9 +580,9 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         return needed
 
     def _elements(self, kernel: Elements) -> list[str]:
-        statements, lines = self._hoisted(kernel)
         if kernel.sharing is Sharing.MEMBER:
-            return lines + self._member_elements(kernel, statements)
+            return self._member_elements(kernel)
+        statements, lines = self._hoisted(kernel)
         kind = "D" if kernel.precision is Precision.DOUBLE else "V"
         inside = self._operands(kernel, self._needed(kernel, statements), kind)
         inside += self._statements(kernel, statements, kind)
@@ -584,34 +599,75 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
             "});",
         ]
 
-    def _member_elements(self, kernel: Elements, statements) -> list[str]:
-        lines: list[str] = []
-        operands: dict[str, object] = dict(kernel.operands)
-        draws = [(name, o) for name, o in kernel.operands.items() if isinstance(o, Random)]
-        for number, (name, operand) in enumerate(draws):
+    def _member_elements(self, kernel: Elements) -> list[str]:
+        """A loop over an array per member, in vectors of neighbouring numbers where every operand allows it."""
+        statements, lines = self._hoisted(kernel, reciprocals=True)
+        draws = {name: o for name, o in kernel.operands.items() if isinstance(o, Random)}
+        for number, (name, operand) in enumerate(draws.items()):
             lines += self._fill(name, operand, kernel.n, number)
+        counts = increments(kernel, statements)
+        needed = sorted(
+            self._needed(kernel, statements) - set(counts)
+        )  # in every process the same: the cache goes by the text
+        operands = {n: kernel.operands[n] for n in needed if n in kernel.operands}
+        operands = {n: o for n, o in operands.items() if self._uniform(o) is None}
+        arrays = [o.array for o in operands.values() if isinstance(o, Read) and o.index is Index.ELEMENT]
+        arrays += [a for n, a in kernel.writes.items() if n not in counts]
+        flat = all(isinstance(o, Random) or (isinstance(o, Read) and not o.amplitude) for o in operands.values())
+        flat &= all(o.index in (Index.ELEMENT, Index.ZERO) for o in operands.values() if isinstance(o, Read))
+        if not flat or any(a.precision is not Precision.REAL for a in arrays):
+            return [*lines, *self._one_by_one(kernel, *self._hoisted(kernel), draws)]
         inside = []
-        for name in sorted(self._needed(kernel, statements)):  # the same text in every process: the cache goes by it
-            operand = operands.get(name)
+        for name, operand in operands.items():
+            if isinstance(operand, Random):
+                value = f"V::load(fill_{name} + k)"
+                inside.append(
+                    f"const V {name} = {f'V(0.5) * ({value} + V(1))' if operand.function == 'bit' else value};"
+                )
+            elif operand.index is Index.ZERO:
+                inside.append(f"auto {name} = V(static_cast<T>({_pointer(operand.array)}[k % Y::MP]));")
+            else:
+                inside.append(f"auto {name} = V::load({_pointer(operand.array)} + k);")
+        inside += self._statements(kernel, [s for s in statements if s[0] not in counts], "V")
+        inside += [f"{n}.store({_pointer(a)} + k);" for n, a in kernel.writes.items() if n not in counts]
+        for name, text in counts.items():
+            inside.append(f"add_whole({_pointer(kernel.writes[name])} + k, V({cpp_expression(text)}));")
+        return [
+            *lines,
+            f"over_numbers<Y>(s.threads, {kernel.n}LL * Y::MP, [=](auto width, Index k) {LAMBDA} {{",
+            "  using V = Lanes<T, decltype(width)::value>;",
+            *(f"  {line}" for line in inside),
+            "});",
+        ]
+
+    def _one_by_one(self, kernel: Elements, statements, lines: list[str], draws: Mapping[str, Random]) -> list[str]:
+        """The same, number by number in float64."""
+        inside = []
+        for name in sorted(self._needed(kernel, statements)):
+            operand = kernel.operands.get(name)
             if operand is None or self._uniform(operand) is not None:
                 continue
             if isinstance(operand, Random):
-                inside.append(f"const T {name} = fill_{name}[u * Y::MP + m];")
+                drawn = f"fill_{name}[u * Y::MP + m]"
+                drawn = f"T(0.5) * ({drawn} + T(1))" if operand.function == "bit" else drawn
+                inside.append(f"const T {name} = {drawn};")
             else:
                 inside.append(self._operand(name, operand, "scalar"))
         inside += self._statements(kernel, statements, "scalar")
         for name, array in kernel.writes.items():
             inside.append(f"{_pointer(array)}[u * Y::MP + m] = static_cast<{CPP_TYPE[array.precision]}>({name});")
         return [
-            *lines,
-            f"constexpr Index chunk = 4096, n = {kernel.n};",
-            "parallel_for(s.threads, (n + chunk - 1) / chunk, double(n) * Y::MP * 4, [&](Index task) {",
-            "  const Index end = (task + 1) * chunk < n ? (task + 1) * chunk : n;",
-            "  for (Index u = task * chunk; u < end; ++u)",
-            "    for (Index m = 0; m < Y::MP; ++m) {",
-            *(f"      {line}" for line in inside),
-            "    }",
-            "});",
+            "{",
+            *(f"  {line}" for line in lines),
+            f"  constexpr Index chunk = 4096, n = {kernel.n};",
+            "  parallel_for(s.threads, (n + chunk - 1) / chunk, double(n) * Y::MP * 4, [&](Index task) {",
+            "    const Index end = (task + 1) * chunk < n ? (task + 1) * chunk : n;",
+            "    for (Index u = task * chunk; u < end; ++u)",
+            "      for (Index m = 0; m < Y::MP; ++m) {",
+            *(f"        {line}" for line in inside),
+            "      }",
+            "  });",
+            "}",
         ]
 
     def _fill(self, name: str, operand: Random, n: int, number: int) -> list[str]:
@@ -631,10 +687,6 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
             f"{count}, first);",
             "});",
         ]
-        if operand.function == "bit":
-            lines.append(
-                f"for (Index k = 0; k < {n}LL * Y::MP; ++k) fill_{name}[k] = T(0.5) * (fill_{name}[k] + T(1));"
-            )
         return lines
 
     # Couplings
@@ -688,6 +740,7 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
             return [f"const double {name} = {value};"], ""
         n = {"pre": kernel.topology.n_pre, "post": kernel.topology.n_post, "syn": kernel.topology.n_synapses}[where]
         buffer = f"s.buffer(slot + {number}, {n}LL * "
+        self.borrowed.append(self._unperturbed(kernel, part) if where == "syn" else None)
         if where == "syn":
             loads = []
             for operand_name in sorted(names(part)):
@@ -705,7 +758,7 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
                 "    }",
                 "}",
             ]
-            lines = [f"const T* const {name}_of = s.at(slot + {number});"]
+            lines = [f"const T* const {name}_of = s.held[slot + {number}];"]
             return lines, f"const V {name} = Y::mem({name}_of, syn, block);"
         self.preparation.append(f"{buffer}Y::R);")
         inside = [*self._operands(kernel, names(part), "V"), f"Y::put({name}_of, {where}, block, V({value}));"]
@@ -721,6 +774,14 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         """Units of one channel among the operands of a side; all units where none is per channel."""
         found = {o.positions for k, o in kernel.operands.items() if k in used and isinstance(o, Read)} - {1}
         return found.pop() if found else n
+
+    @staticmethod
+    def _unperturbed(kernel: Couple, part: str) -> Read | None:
+        """The array that a part is where perturbations are zero, if it is one as it stands."""
+        zero = {n for n, o in kernel.operands.items() if isinstance(o, Read) and o.amplitude}
+        operand = kernel.operands.get(without(part, zero))
+        whole = isinstance(operand, Read) and operand.index is Index.SYNAPSE and operand.array.sharing is Sharing.MEMBER
+        return operand if whole and operand.array.precision is Precision.REAL else None
 
     def _topology(self, kernel: Couple) -> list[str]:
         if isinstance(kernel.topology, Sparse):

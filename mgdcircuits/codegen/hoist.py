@@ -7,7 +7,9 @@ alone; evaluated beforehand, what is left for the innermost loop is a multiply-a
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
+
+from mgdcircuits.circuit.program import Elements, Precision
 
 
 def split(
@@ -64,3 +66,53 @@ def split(
 
     tree = visit(ast.parse(text.strip(), mode="eval").body)
     return ast.unparse(tree), parts
+
+
+def multiplied(text: str, kind_of: Callable[[str], Hashable | None]) -> str:
+    """Divisions by numbers that are the same everywhere as multiplications, in an expression without jumps.
+
+    Where the expression has steps (``floor``, comparisons), the last digit may decide, and it stays as it is.
+    """
+    tree = ast.parse(text.strip(), mode="eval").body
+    if any(isinstance(n, ast.Call | ast.Compare | ast.Mod | ast.FloorDiv | ast.BoolOp) for n in ast.walk(tree)):
+        return text
+
+    class Multiply(ast.NodeTransformer):
+        def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+            self.generic_visit(node)
+            used = {n.id for n in ast.walk(node.right) if isinstance(n, ast.Name)}
+            if isinstance(node.op, ast.Div) and all(kind_of(n) == "uniform" for n in used):
+                return ast.BinOp(node.left, ast.Mult(), ast.BinOp(ast.Constant(1.0), ast.Div(), node.right))
+            return node
+
+    return ast.unparse(ast.fix_missing_locations(Multiply().visit(tree)))
+
+
+def increments(kernel: Elements, statements: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Integer arrays that a kernel only adds to, and what it adds."""
+    found = {}
+    for name, array in kernel.writes.items():
+        if array.precision is not Precision.INTEGER:
+            continue
+        (text, *others) = [e for t, e in statements if t == name]
+        tree = ast.parse(text, mode="eval").body
+        adds = isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.Add) and ast.unparse(tree.left) == name
+        read = sum(n.id == name for _, e in statements for n in ast.walk(ast.parse(e)) if isinstance(n, ast.Name))
+        if adds and not others and read == 1:
+            found[name] = ast.unparse(tree.right)
+    return found
+
+
+def without(text: str, zero: set[str]) -> str:
+    """An expression in which some names are zero, as far as sums and differences tell."""
+
+    class Drop(ast.NodeTransformer):
+        def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+            self.generic_visit(node)
+            if isinstance(node.op, ast.Add | ast.Sub) and isinstance(node.right, ast.Name) and node.right.id in zero:
+                return node.left
+            if isinstance(node.op, ast.Add) and isinstance(node.left, ast.Name) and node.left.id in zero:
+                return node.right
+            return node
+
+    return ast.unparse(Drop().visit(ast.parse(text.strip(), mode="eval").body))

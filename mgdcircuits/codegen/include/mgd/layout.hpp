@@ -300,6 +300,25 @@ inline void over_units(int threads, double work, const Block&, const F& f) {
   }
 }
 
+// f(width, k) for the n numbers of an array per member, in vectors of neighbours; with several members one by one, so that a
+// member has the same bits alone.
+template <class Y, class F>
+inline void over_numbers(int threads, Index n, const F& f) {
+  constexpr int W = Y::MP == 1 ? 16 : 1;
+  constexpr Index run = 4096;
+  parallel_for(threads, (n + run - 1) / run, static_cast<double>(n) * 4, [&](Index task) {
+    const F local(f);
+    const Index end = (task + 1) * run < n ? (task + 1) * run : n;
+    Index k = task * run;
+    for (; k + W <= end; k += W) local(std::integral_constant<int, W>{}, k);
+    for (; k < end; ++k) local(std::integral_constant<int, 1>{}, k);
+  });
+}
+template <class T, int W>
+MGD_INLINE void add_whole(std::int64_t* to, Lanes<T, W> x) {
+  for (int k = 0; k < W; ++k) to[k] += static_cast<std::int64_t>(x[k]);
+}
+
 // The sums (or maxima) of a coupling into its post units, for one lane block.
 template <class Y, bool maximum, class Topology, class Block, class F, class S>
 inline void gather(const Topology& topology, int threads, const Block& block, const F& f, const S& store) {
