@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from statistics import median
 
 import mgdcircuits as mgd
 from benchmarks import machine
@@ -11,6 +12,7 @@ from benchmarks.macs import iteration_macs
 from benchmarks.workers import Worker, WorkerError, alternate
 
 TRIAL_SECONDS = 0.2
+DISTURBED = 0.1  # cores
 
 
 def measure(case: Case, rounds: int, seconds: float, say: Callable[[str], None] = print) -> dict:
@@ -38,6 +40,7 @@ def measure(case: Case, rounds: int, seconds: float, say: Callable[[str], None] 
             worker.calibrate(seconds * case.longer)
         times = alternate(workers, rounds)
         peaks.append(machine.fma_peak())
+        _warn(workers, say)
     finally:
         for worker in workers:
             worker.close()
@@ -53,10 +56,18 @@ def measure(case: Case, rounds: int, seconds: float, say: Callable[[str], None] 
         "rounds": rounds,
         "iterations": {worker.name: worker.iterations for worker in workers},
         "setup_seconds": {worker.name: worker.setup_seconds for worker in workers},
+        "others": {worker.name: worker.others[-rounds:] for worker in workers},
         "cost": {worker.name: [worker.costs[0], worker.costs[-1]] for worker in workers},
         "tried": tried,
         "seconds": times,
     }
+
+
+def _warn(workers: list[Worker], say: Callable[[str], None]) -> None:
+    """Say so if the machine was not ours alone."""
+    seen = [cores for worker in workers for cores in worker.others if cores is not None]
+    if seen and median(seen) > DISTURBED:
+        say(f"  others kept {median(seen):.1f} cores busy: these times are not worth keeping")
 
 
 def _best(peers: tuple[str, ...], case: Case, tried: dict, say) -> Worker | None:

@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.load import Load
+
 ROOT = Path(__file__).resolve().parent.parent
 PEERS_PYTHON = ROOT / ".bench-venv" / "bin" / "python"
 MODULES = {
@@ -57,6 +59,7 @@ class Worker:
             text=True,
         )
         self.costs: list[float] = []  # after the first iteration, and after every turn
+        self.others: list[float | None] = []  # cores that others used in every turn
         self.setup_seconds = self._ask(work)["seconds"]
         self.iterations = 1
 
@@ -87,7 +90,10 @@ class Worker:
     def turn(self) -> float:
         """One turn: an iteration that fills the caches, then those that count."""
         self.measure(1)
-        return self.measure(self.iterations)
+        load = Load(self._process.pid)
+        seconds = self.measure(self.iterations)
+        self.others.append(load.others())
+        return seconds
 
     def close(self) -> None:
         """End the process."""
