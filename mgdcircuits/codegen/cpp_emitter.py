@@ -625,17 +625,17 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
                     f"const V {name} = {f'V(0.5) * ({value} + V(1))' if operand.function == 'bit' else value};"
                 )
             elif operand.index is Index.ZERO:
-                inside.append(f"auto {name} = V(static_cast<T>({_pointer(operand.array)}[k % Y::MP]));")
+                inside.append(f"auto {name} = of_members<Y>({_pointer(operand.array)}, k);")
             else:
                 inside.append(f"auto {name} = V::load({_pointer(operand.array)} + k);")
         inside += self._statements(kernel, [s for s in statements if s[0] not in counts], "V")
-        inside += [f"{n}.store({_pointer(a)} + k);" for n, a in kernel.writes.items() if n not in counts]
+        inside += [f"put_first({_pointer(a)} + k, {n}, exist);" for n, a in kernel.writes.items() if n not in counts]
         for name, text in counts.items():
-            inside.append(f"add_whole({_pointer(kernel.writes[name])} + k, V({cpp_expression(text)}));")
+            inside.append(f"add_whole({_pointer(kernel.writes[name])} + k, V({cpp_expression(text)}), exist);")
         return [
             *lines,
-            f"over_numbers<Y>(s.threads, {kernel.n}LL * Y::MP, [=](auto width, Index k) {LAMBDA} {{",
-            "  using V = Lanes<T, decltype(width)::value>;",
+            f"over_numbers<Y>(s.threads, {kernel.n}LL * Y::MP, [=](Index k, auto exist) {LAMBDA} {{",
+            "  using V = Lanes<T, 16>;",
             *(f"  {line}" for line in inside),
             "});",
         ]

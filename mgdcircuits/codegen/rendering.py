@@ -28,12 +28,22 @@ class _Cpp(CPPNodeRenderer):
         if isinstance(node.op, ast.Div):
             # Brian2 writes 1.0f, against the division of whole numbers; then 1/3 would have seven digits in float64 too
             return f"1.0*{self.render_element_parentheses(node.left)}/{self.render_element_parentheses(node.right)}"
+        if isinstance(node.op, ast.Add | ast.Sub) and _is_product(node.left) and _is_product(node.right):
+            # a*b + c*d may be fused in two ways, and a compiler chooses afresh in every loop: the right product is rounded
+            sign = "+" if isinstance(node.op, ast.Add) else "-"
+            return f"{self.render_element_parentheses(node.left)} {sign} rounded({self.render_node(node.right)})"
         return super().render_BinOp(node)
 
     def render_Constant(self, node):  # noqa: N802, Brian2's naming
         if isinstance(node.value, float):
             return repr(node.value) if node.value not in (float("inf"), float("-inf")) else "INFINITY"
         return super().render_Constant(node)
+
+
+def _is_product(node: ast.AST) -> bool:
+    while isinstance(node, ast.UnaryOp):
+        node = node.operand
+    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult)
 
 
 def numpy_expression(text: str) -> str:

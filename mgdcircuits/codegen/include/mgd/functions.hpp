@@ -234,6 +234,44 @@ MGD_INLINE auto _timestep(A t, B dt) {
   return int_((t + 1e-3 * dt) / dt);
 }
 
+// A number as it is: a product inside is rounded and not fused with a sum outside.
+template <class S, IfNumber<S> = 0>
+MGD_INLINE S rounded(S x) {
+#if defined(__x86_64__)
+  if constexpr (std::is_floating_point<S>::value) asm("" : "+x"(x));
+#elif defined(__aarch64__)
+  if constexpr (std::is_floating_point<S>::value) asm("" : "+w"(x));
+#else
+  asm("" : "+m"(x));
+#endif
+  return x;
+}
+template <class T, int W>
+MGD_INLINE Lanes<T, W> rounded(Lanes<T, W> x) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(x) <= 64 && sizeof(x) >= 4) {
+    asm("" : "+v"(x.v));
+    return x;
+  }
+#elif defined(__AVX__)
+  if constexpr (sizeof(x) <= 32) {
+    asm("" : "+x"(x.v));
+    return x;
+  }
+#elif defined(__x86_64__)
+  if constexpr (sizeof(x) <= 16) {
+    asm("" : "+x"(x.v));
+    return x;
+  }
+#endif
+  asm("" : "+m"(x.v));
+  return x;
+}
+template <class T, int W>
+MGD_INLINE Lanes<T, W> rounded(Mask<T, W> x) {
+  return Lanes<T, W>(x);
+}
+
 }  // namespace mgd
 
 namespace mgd_generated {
@@ -245,6 +283,6 @@ using mgd::tanh; using mgd::sigmoid; using mgd::arcsin; using mgd::arccos; using
 using mgd::acos; using mgd::atan; using mgd::floor; using mgd::ceil; using mgd::fabs; using mgd::abs; using mgd::sign;
 using mgd::int_; using mgd::min; using mgd::max; using mgd::clip; using mgd::where; using mgd::_brian_mod;
 using mgd::_brian_floordiv; using mgd::_brian_pow; using mgd::_clip; using mgd::_sign; using mgd::_brian_abs;
-using mgd::_timestep;
+using mgd::_timestep; using mgd::rounded;
 // clang-format on
 }  // namespace mgd_generated

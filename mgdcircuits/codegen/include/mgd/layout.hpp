@@ -300,23 +300,38 @@ inline void over_units(int threads, double work, const Block&, const F& f) {
   }
 }
 
-// f(width, k) for the n numbers of an array per member, in vectors of neighbours; with several members one by one, so that a
-// member has the same bits alone.
+// f(k, exist) for the n numbers of an array per member, in vectors of 16 neighbours k, k + 1, ... of which `exist` do: the same
+// arithmetic for each number, so that a member has the same bits alone.
 template <class Y, class F>
 inline void over_numbers(int threads, Index n, const F& f) {
-  constexpr int W = Y::MP == 1 ? 16 : 1;
   constexpr Index run = 4096;
   parallel_for(threads, (n + run - 1) / run, static_cast<double>(n) * 4, [&](Index task) {
     const F local(f);
     const Index end = (task + 1) * run < n ? (task + 1) * run : n;
     Index k = task * run;
-    for (; k + W <= end; k += W) local(std::integral_constant<int, W>{}, k);
-    for (; k < end; ++k) local(std::integral_constant<int, 1>{}, k);
+    for (; k + 16 <= end; k += 16) local(k, std::integral_constant<int, 16>{});
+    if (k < end) local(k, static_cast<int>(end - k));
   });
 }
-template <class T, int W>
-MGD_INLINE void add_whole(std::int64_t* to, Lanes<T, W> x) {
-  for (int k = 0; k < W; ++k) to[k] += static_cast<std::int64_t>(x[k]);
+template <class T, class N>
+MGD_INLINE void put_first(T* to, Lanes<T, 16> x, N exist) {
+  if constexpr (std::is_same<N, int>::value)
+    for (int k = 0; k < exist; ++k) to[k] = x[k];
+  else
+    x.store(to);
+}
+template <class T, class N>
+MGD_INLINE void add_whole(std::int64_t* to, Lanes<T, 16> x, N exist) {
+  for (int k = 0; k < exist; ++k) to[k] += static_cast<std::int64_t>(x[k]);
+}
+// The number of each member, where k, k + 1, ... run through members.
+template <class Y, class A>
+MGD_INLINE Lanes<typename Y::T, 16> of_members(const A* p, Index k) {
+  using T = typename Y::T;
+  if constexpr (Y::MP == 1) return Lanes<T, 16>(static_cast<T>(p[0]));
+  Lanes<T, 16> x(0);
+  for (int i = 0; i < 16; ++i) x.set(i, static_cast<T>(p[(k + i) % Y::MP]));
+  return x;
 }
 
 // The sums (or maxima) of a coupling into its post units, for one lane block.
