@@ -51,9 +51,11 @@ class Journal:
         try:
             if fcntl is not None:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             self._file.close()
             raise
+        except OSError:
+            pass  # a file system without locks
 
     def restart(self, end: int = 0) -> None:
         """Go on after `end` bytes; what comes after them is cut off."""

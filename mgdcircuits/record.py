@@ -245,8 +245,9 @@ class RunWriter:
     def _not_begun(self, error: Exception) -> RecordError:
         """What to say of a file that could not be begun; HDF5 calls a full disk by other names."""
         why = _lacking(self.path.parent, 65536) or reason(error)
-        with contextlib.suppress(OSError):
-            self.path.unlink()
+        if self.path.is_file():
+            with contextlib.suppress(OSError):
+                self.path.unlink()
         return RecordError(f"{self.path} cannot be written: {why}")
 
     def _define(self, sizes: Mapping[str, int], constants: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:

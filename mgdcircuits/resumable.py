@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mgdcircuits import checkpoint, journal
+from mgdcircuits.checkpoint import Checkpoint
 from mgdcircuits.errors import RecordError, RunError
 from mgdcircuits.journal import Journal
 from mgdcircuits.record import Declaration, RunWriter, reason, state_of
 from mgdcircuits.storage import sync_folder
 
 if TYPE_CHECKING:
-    from mgdcircuits.checkpoint import Checkpoint
     from mgdcircuits.session import Session
 
 Schema = tuple[Sequence[Declaration], Mapping[str, int], Mapping[str, Any]]
@@ -30,6 +30,52 @@ Schema = tuple[Sequence[Declaration], Mapping[str, int], Mapping[str, Any]]
 def rows_of(path: Path) -> Path:
     """Where the journal of a run lies."""
     return path.with_name(f"{path.name}.rows")
+
+
+def find(out: str | Path | None, overwrite: bool, resume: bool) -> Checkpoint | None:
+    """The checkpoint that a call of `train` is to go on from, if it is.
+
+    Raises
+    ------
+    RunError, RecordError
+        What can be said about the files before minutes of compilation.
+    """
+    if out is None:
+        if resume:
+            raise RunError("resume=True needs the file of the run: out=...")
+        return None
+    path = Path(out)
+    if path.is_dir():
+        raise RecordError(f"{path} is a folder; expected the name of a file, such as {path / 'run.nc'}")
+    if not path.parent.is_dir():
+        raise RecordError(f"{path}: the folder {path.parent} does not exist; make it first")
+    state = state_of(path)
+    if resume and state.exists():
+        return checkpoint.read(state)
+    if resume and path.exists():
+        raise RunError(
+            f"{path} has no checkpoint {state.name} beside it: the run is complete, or kept none; choose another name, "
+            "or say --force instead of --resume"
+        )
+    if overwrite or resume:
+        return None
+    if state.exists():
+        raise RecordError(
+            f"{path} is a run that was stopped; go on with --resume (in Python resume=True), or say --force to begin anew"
+        )
+    if path.exists():
+        raise RecordError(
+            f"{path} exists; expected a new file; choose another name, or say --force (in Python overwrite=True)"
+        )
+    return None
+
+
+def remove(path: Path) -> None:
+    """Remove what a run goes on from, the checkpoint first; its dataset stays."""
+    state = state_of(path)
+    for file in (state, rows_of(path), *(f.with_name(f"{f.name}.part") for f in (path, state))):
+        file.unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
 class ResumableWriter(RunWriter):
@@ -132,13 +178,13 @@ class ResumableWriter(RunWriter):
 
     def close(self, state: str, complete: bool = True) -> None:
         """Close the dataset and note how the run ended; a complete one needs nothing else any more."""
-        super().close(state)
         assert self._rows_journal is not None
-        if complete:
-            state_of(self.path).unlink(missing_ok=True)
-            self._rows_journal.path.unlink(missing_ok=True)
-            sync_folder(self.path.parent)
-        self._rows_journal.close()
+        try:
+            super().close(state)
+            if complete:
+                remove(self.path)
+        finally:
+            self._rows_journal.close()
 
 
 def _journal(path: Path) -> Journal:

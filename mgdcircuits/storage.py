@@ -28,7 +28,7 @@ def pack(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Iterator
     yield json.dumps({"about": about, "arrays": listed}).encode() + b"\n"
     for array in arrays.values():
         if array.size:
-            yield memoryview(np.ascontiguousarray(array).reshape(-1)).cast("B")
+            yield np.ascontiguousarray(array).reshape(-1).data.cast("B")
 
 
 def unpack(content: bytes, first: int, last: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -56,7 +56,7 @@ def fingerprint(*arrays: np.ndarray, also: str = "") -> str:
     digest = hashlib.sha256(also.encode())
     for array in arrays:
         digest.update(f"{array.dtype.str} {array.shape} ".encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mgdcircuits import checkpoint, datasets
+from mgdcircuits import datasets, resumable
 from mgdcircuits.checkpoint import Checkpoint
 from mgdcircuits.comparison import compare
 from mgdcircuits.errors import RecordError, RunError
@@ -129,7 +129,7 @@ def train(
 
     _check_numbers(iterations, evaluate_every, checkpoint_every, batch=batch, members=members, threads=threads)
     specs = as_specs(circuit.spec.record if record is None else record)
-    saved = _saved(out, overwrite, resume)
+    saved = resumable.find(out, overwrite, resume)
     if saved is not None:
         saved.check_circuit(circuit.spec)
     circuit = circuit.recording(specs)
@@ -163,7 +163,7 @@ def train(
     }
     with contextlib.ExitStack() as stack:
         path = Path(out or stack.enter_context(tempfile.TemporaryDirectory(prefix="mgdcircuits-")) + "/run.nc")
-        identity = _identity(facts, rows, dataset)
+        identity = {} if out is None else _identity(facts, rows, dataset)
         shown = stack.enter_context(Progress(plan.iterations, progress, saved.about["iteration"] if saved else 0))
         training = _Training(rows, plan, condition, shown, identity, checkpoint_every)
         attributes = run_attributes(circuit.spec, **facts)
@@ -175,6 +175,8 @@ def train(
         elif out is not None and checkpoint_every:
             writer = ResumableWriter.begin(path, schema, attributes, session, training.state())
         else:
+            if out is not None:
+                resumable.remove(path)
             writer = RunWriter(path, *schema, attributes, overwrite)
         error = training.run(writer)
         if isinstance(error, RecordError):
@@ -422,38 +424,6 @@ def _check_numbers(iterations: int, evaluate_every: int | None, checkpoint_every
     for name, value in counts.items():
         if value is not None and value < 1:
             raise RunError(f"{name}={value}: expected at least 1")
-
-
-def _saved(out: str | Path | None, overwrite: bool, resume: bool) -> Checkpoint | None:
-    """The checkpoint to go on from; and what can be said about the files before minutes of compilation."""
-    if out is None:
-        if resume:
-            raise RunError("resume=True needs the file of the run: out=...")
-        return None
-    path = Path(out)
-    if path.is_dir():
-        raise RecordError(f"{path} is a folder; expected the name of a file, such as {path / 'run.nc'}")
-    if not path.parent.is_dir():
-        raise RecordError(f"{path}: the folder {path.parent} does not exist; make it first")
-    state = state_of(path)
-    if resume and state.exists():
-        return checkpoint.read(state)
-    if resume and path.exists():
-        raise RunError(
-            f"{path} has no checkpoint {state.name} beside it: the run is complete, or kept none; choose another name, "
-            "or say --force instead of --resume"
-        )
-    if overwrite or resume:
-        return None
-    if state.exists():
-        raise RecordError(
-            f"{path} is a run that was stopped; go on with --resume (in Python resume=True), or say --force to begin anew"
-        )
-    if path.exists():
-        raise RecordError(
-            f"{path} exists; expected a new file; choose another name, or say --force (in Python overwrite=True)"
-        )
-    return None
 
 
 def _cores() -> int:

@@ -89,6 +89,7 @@ def disturbed(circuit: mgd.Circuit, iterations: int, out: Path, target: str, sec
     while True:
         after = draw.uniform(0, 1.2 * seconds) if sum(found.values()) < 4 else None
         if ended(start(circuit, iterations, out, target, resume=True), after):
+            assert os.listdir(out.parent) == [out.name], "nothing else is left of a complete run"
             return found
         what = hit(out)
         found[what] += 1

@@ -194,6 +194,11 @@ def test_without_checkpoints(tmp_path, xor, stop_at):
     assert files(tmp_path) == ["run.nc"]
 
 
+def test_without_checkpoints_nothing_of_an_older_run_is_left(xor, begun):
+    train(xor, begun, iterations=5, overwrite=True, checkpoint_every=0)
+    assert files(begun.parent) == ["run.nc"]
+
+
 def test_force_begins_anew(tmp_path, xor, begun):
     other = train(xor, tmp_path / "other.nc", iterations=30, evaluate_every=10, seed=7)
     assert_same(train(xor, begun, iterations=30, evaluate_every=10, seed=7, overwrite=True), other)
