@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from benchmarks.cases import Measure
 from benchmarks.results import summary
@@ -19,19 +20,26 @@ def ratios(results: Iterable[dict], path: Path) -> None:
         return
     figure = Figure(figsize=(7, 0.34 * len(shown) + 1.1), layout="constrained")
     axes = figure.subplots()
-    for k, (_, s) in enumerate(shown):
-        errors = [[s.value.median - s.value.low], [s.value.high - s.value.median]]
-        axes.barh(k, s.value.median, height=0.6, color="#4c78a8", xerr=errors, error_kw={"lw": 1})
-        if s.plain is not None:
-            axes.plot(s.plain.median, k, "o", color="#9ecae9", mec="#333333", ms=5, label=None if k else "plain peers")
-        if s.required is not None:
-            label = None if k else "required"
-            axes.plot([s.required] * 2, [k - 0.4, k + 0.4], color="#e45756", lw=2, label=label)
-    axes.set_yticks(range(len(shown)), [title for title, _ in shown])
+    rows = range(len(shown))
+    value, plain = [s.value for _, s in shown], [(k, s.plain.median) for k, (_, s) in enumerate(shown) if s.plain]
+    required = [(k, s.required) for k, (_, s) in enumerate(shown) if s.required is not None]
+    medians = [v.median for v in value]
+    errors = [[v.median - v.low for v in value], [v.high - v.median for v in value]]
+    widths = [m - 1 for m in medians]
+    axes.barh(rows, widths, left=1, height=0.6, color="#4c78a8", xerr=errors, error_kw={"lw": 1}, label="best peer")
+    axes.plot(
+        [x for _, x in plain], [k for k, _ in plain], "o", color="#9ecae9", mec="#333333", ms=5, label="plain peer"
+    )
+    lows, highs = ([k + side for k, _ in required] for side in (-0.4, 0.4))
+    axes.vlines([x for _, x in required], lows, highs, color="#e45756", lw=2, label="required")
+    axes.set_yticks(rows, [title for title, _ in shown])
     axes.invert_yaxis()
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.axvline(1, color="#333333", lw=0.8)
-    axes.set_xlabel("time of the best peer / ours")
+    axes.set_xlabel("time of a peer / ours")
     axes.legend(fontsize=8, loc="lower right")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, metadata={"Date": None})

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 import mgdcircuits as mgd
-from benchmarks import cli, results, roofline, workers
+from benchmarks import cli, figures, results, roofline, workers
 from benchmarks.cases import CASES, Measure, find, restrict
 from benchmarks.macs import iteration_macs
 from benchmarks.networks import Pool, cnn, mlp
@@ -198,6 +198,19 @@ def test_the_parts_of_the_roofline_are_the_iteration():
     replica = 2 * (784 + 2 * 784) + 2 * (2 * 784 + 2 * 784)
     shared = 2 * 18 + 18 + 2 * 2 + 2
     assert work["conv1"]["bytes"] == 4 * (10 * replica + shared)
+
+
+def test_figures_draw_what_was_measured(tmp_path):
+    figures.ratios([result([1e-3], required=5, jax=[6e-3], torch_plain=[9e-3])], tmp_path / "ratios.svg")
+    part = {"seconds": 1e-3, "macs": 1_000_000, "bytes": 100_000}
+    iteration = {"d": 8, "batch": 100, "whole": 2e-3, "parts": {"conv1": part, "codes": part | {"macs": 0}}}
+    measured = {
+        "fma_peak": 200.0,
+        "bandwidth": {"L1": 500, "L2": 200, "L3": 100, "memory": 30},
+        "iterations": [iteration],
+    }
+    figures.roofline(measured, tmp_path / "roofline.svg")
+    assert all("<svg" in path.read_text() for path in tmp_path.iterdir()) and len(list(tmp_path.iterdir())) == 2
 
 
 def test_the_command_line():
