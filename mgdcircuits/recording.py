@@ -298,7 +298,7 @@ class Recorder:
         asking = [(s, name) for s in circuit.spec.learning for name in asked(circuit, clocks, entry, s)]
         found = []
         for system, name in asking:
-            numbers = range(1 if dict(system.passes)[name] == 0 else len(system.perturb.blocks))
+            numbers = range(1 if dict(system.passes)[name] == 0 else len(_blocks(system)))
             arrays = [self._arrays.get(kept_name(system.name, entry.variable, name, k)) for k in numbers]
             if None in arrays:
                 return []
@@ -420,9 +420,14 @@ def _coordinate(name: str, text: str) -> Declaration:
     return Declaration(name, (name,), text, "1", Intent.COORDINATE, "i8", False)
 
 
+def _blocks(system: LearningSpec) -> tuple[tuple[str, ...], ...]:
+    """The blocks of a system; one where nothing is perturbed."""
+    return system.perturb.blocks if system.perturb else ((),)
+
+
 def _of_blocks(name: str, arrays: Sequence[Array], system: LearningSpec) -> Source:
     """A source with an axis for the blocks of a system, unless there is only one."""
-    labels = [", ".join(dict.fromkeys(q.partition(".")[0] for q in block)) for block in system.perturb.blocks]
+    labels = [", ".join(dict.fromkeys(q.partition(".")[0] for q in block)) for block in _blocks(system)]
     return Source(name, tuple(arrays), tuple(labels) if len(arrays) > 1 else ())
 
 
