@@ -1,4 +1,4 @@
-"""The command line: check, show, draw, train, plot, data fetch."""
+"""The command line: check, show, draw, train, plot, data fetch, cache info and clear."""
 
 from __future__ import annotations
 
@@ -242,6 +242,46 @@ def fetch(name: str, data_dir: Path | None) -> None:
     from mgdcircuits.datasets import fetch as fetch_data
 
     click.echo(f"{name} lies in {fetch_data(name, data_dir)}")
+
+
+@cli.group()
+def cache() -> None:
+    """Compiled circuits, kept so that a circuit is compiled once.
+
+    They lie in the user's cache or in MGDCIRCUITS_CACHE; those used longest ago go when all of them take more than
+    MGDCIRCUITS_CACHE_BYTES (a gigabyte).
+    """
+
+
+@cache.command("info")
+def cache_info() -> None:
+    """Say where compiled circuits lie, how many there are and what they take.
+
+    \b
+    Example:
+      mgdcircuits cache info
+    """
+    from mgdcircuits.codegen.cache import info
+
+    found = info()
+    click.echo(
+        f"{_count(found.libraries, 'compiled circuit')}, {found.bytes / 1e6:.1f} MB of {found.limit / 1e6:,.0f} MB, "
+        f"in {found.folder}"
+    )
+
+
+@cache.command("clear")
+def cache_clear() -> None:
+    """Remove all compiled circuits; they are compiled again when they are needed.
+
+    \b
+    Example:
+      mgdcircuits cache clear
+    """
+    from mgdcircuits.codegen.cache import clear
+
+    gone = clear()
+    click.echo(f"removed {_count(gone.libraries, 'compiled circuit')} ({gone.bytes / 1e6:.1f} MB) from {gone.folder}")
 
 
 def run(command: Callable[..., Any], arguments: Sequence[str] | None = None) -> int:

@@ -10,19 +10,16 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from functools import cache
+from functools import cache as once
 from pathlib import Path
 
-import platformdirs
-from filelock import FileLock
-
+from mgdcircuits.codegen import cache
 from mgdcircuits.errors import BuildError
 
 INCLUDE = Path(__file__).parent / "include"
 FLAGS = (
     "-std=c++17",
     "-O3",
-    "-march=native",
     "-fno-math-errno",
     "-fno-trapping-math",
     "-ffp-contract=fast",
@@ -33,7 +30,25 @@ FLAGS = (
 )
 
 
-@cache
+# What a library is made for: this processor; any x86-64 (or other) processor; this processor without its intrinsics.
+BUILDS = {"native": ("-march=native",), "generic": (), "plain": ("-march=native", "-DMGD_PLAIN")}
+
+
+def flags() -> tuple[str, ...]:
+    """Compiler flags of the build that MGDCIRCUITS_BUILD names; native where it is not set.
+
+    Raises
+    ------
+    BuildError
+        There is no such build.
+    """
+    build = os.environ.get("MGDCIRCUITS_BUILD", "native")
+    if build not in BUILDS:
+        raise BuildError(f"MGDCIRCUITS_BUILD={build}: expected one of {', '.join(BUILDS)}")
+    return (*FLAGS, *BUILDS[build])
+
+
+@once
 def compiler() -> tuple[str, ...]:
     """The C++ compiler: the environment's CXX, else the first of c++, g++, clang++.
 
@@ -53,12 +68,12 @@ def compiler() -> tuple[str, ...]:
     )
 
 
-@cache
+@once
 def _version(command: tuple[str, ...]) -> str:
     return subprocess.run([*command, "--version"], capture_output=True, text=True, check=False).stdout
 
 
-@cache
+@once
 def _headers() -> str:
     digest = hashlib.sha256()
     for path in sorted(INCLUDE.rglob("*.hpp")):
@@ -66,7 +81,7 @@ def _headers() -> str:
     return digest.hexdigest()
 
 
-@cache
+@once
 def _processor() -> str:
     """What -march=native depends on."""
     try:
@@ -74,12 +89,6 @@ def _processor() -> str:
     except OSError:
         return ""
     return next((line for line in text.splitlines() if line.startswith("flags")), "")
-
-
-def cache_folder() -> Path:
-    """Where compiled circuits are kept: MGDCIRCUITS_CACHE, else the user's cache."""
-    named = os.environ.get("MGDCIRCUITS_CACHE")
-    return Path(named) if named else Path(platformdirs.user_cache_dir("mgdcircuits")) / "compiled"
 
 
 def parts() -> int:
@@ -98,35 +107,31 @@ def library(sources: Sequence[str]) -> ctypes.CDLL:
     # Idle OpenMP threads spin by default; on a machine that others use too they then wait for each other's time slices.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     command = compiler()
-    key = (*sources, _headers(), " ".join(command), _version(command), " ".join(FLAGS), _processor())
+    key = (*sources, _headers(), " ".join(command), _version(command), " ".join(flags()), _processor())
     name = hashlib.sha256("\0".join(key).encode()).hexdigest()[:24]
-    folder = cache_folder()
-    path = folder / f"{name}.so"
-    if not path.exists():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / f"{name}.lock"):
-                if not path.exists():
-                    _compile(command, sources, folder, path)
-        except OSError as error:
-            raise BuildError(f"{folder}: cannot keep the compiled circuit: {error.strerror or error}") from None
-    return ctypes.CDLL(str(path))
+    path = cache.library(name, lambda folder, path: _compile(command, sources, folder, path))
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise BuildError(
+            f"the compiled circuit cannot be loaded ({error}); try again after `mgdcircuits cache clear`"
+        ) from None
 
 
 def _compile(command: tuple[str, ...], sources: Sequence[str], folder: Path, path: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=folder, prefix="build-") as work:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=cache.BUILDING) as work:
         running = []
         for number, source in enumerate(sources):
             text = Path(work) / f"circuit{number}.cpp"
             text.write_text(source)
             made = text.with_suffix(".o")
-            call = [*command, *FLAGS, f"-I{INCLUDE}", "-c", str(text), "-o", str(made)]
+            call = [*command, *flags(), f"-I{INCLUDE}", "-c", str(text), "-o", str(made)]
             running.append((made, subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)))
         errors = [process.communicate()[1] for _, process in running]
         failed = [e for e, (_, process) in zip(errors, running, strict=True) if process.returncode != 0]
         library = Path(work) / "circuit.so"
         if not failed:
-            call = [*command, *FLAGS, "-shared", *(str(made) for made, _ in running), "-o", str(library)]
+            call = [*command, *flags(), "-shared", *(str(made) for made, _ in running), "-o", str(library)]
             linked = subprocess.run(call, capture_output=True, text=True, check=False)
             if linked.returncode == 0:
                 os.replace(library, path)

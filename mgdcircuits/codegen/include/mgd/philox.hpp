@@ -47,9 +47,9 @@ typedef std::uint64_t Words8 __attribute__((vector_size(64)));
 
 // The full products of the low halves; what is in the high halves does not matter.
 MGD_INLINE Words8 multiply(Words8 a, std::uint32_t m) {
-#if defined(__AVX512F__)
+#if defined(MGD_AVX512)
   return raw::bits<Words8>(_mm512_maskz_mul_epu32(0xff, raw::bits<__m512i>(a), _mm512_set1_epi64(m)));
-#elif defined(__AVX2__)
+#elif defined(MGD_AVX2)
   __m256i half[2];
   std::memcpy(half, &a, sizeof(a));
   for (auto& h : half) h = _mm256_mul_epu32(h, _mm256_set1_epi64x(m));

@@ -10,8 +10,18 @@
 #include <cstring>
 #include <type_traits>
 
+// Which of the machine's own instructions are named; MGD_PLAIN leaves all of them to the compiler.
+#if !defined(MGD_PLAIN)
 #if defined(__AVX__)
 #include <immintrin.h>
+#define MGD_AVX
+#endif
+#if defined(__AVX2__)
+#define MGD_AVX2
+#endif
+#if defined(__AVX512F__)
+#define MGD_AVX512
+#endif
 #endif
 
 #define MGD_INLINE inline __attribute__((always_inline))
@@ -110,7 +120,7 @@ MGD_INLINE V by_halves(F f, A... a) {
 // a*b + c with one rounding, in every lane count alike.
 template <class V>
 MGD_INLINE V fma(V a, V b, V c) {
-#if defined(__FMA__)
+#if defined(__FMA__) && !defined(MGD_PLAIN)
   using T = Element<V>;
   if constexpr (Shape<V>::W == 1) {
     if constexpr (std::is_same<T, float>::value)
@@ -118,7 +128,7 @@ MGD_INLINE V fma(V a, V b, V c) {
     else
       return __builtin_fma(a, b, c);
   }
-#if defined(__AVX512F__)
+#if defined(MGD_AVX512)
   else if constexpr (sizeof(V) == 64) {
     if constexpr (std::is_same<T, float>::value)
       return bits<V>(_mm512_fmadd_ps(bits<__m512>(a), bits<__m512>(b), bits<__m512>(c)));
@@ -165,7 +175,7 @@ MGD_INLINE V sqrt(V x) {
     else
       return __builtin_sqrt(x);
   }
-#if defined(__AVX512F__)
+#if defined(MGD_AVX512)
   else if constexpr (sizeof(V) == 64) {
     if constexpr (std::is_same<T, float>::value)
       return bits<V>(_mm512_maskz_sqrt_ps(0xffff, bits<__m512>(x)));
@@ -173,7 +183,7 @@ MGD_INLINE V sqrt(V x) {
       return bits<V>(_mm512_maskz_sqrt_pd(0xff, bits<__m512d>(x)));
   }
 #endif
-#if defined(__AVX__)
+#if defined(MGD_AVX)
   else if constexpr (sizeof(V) == 32) {
     if constexpr (std::is_same<T, float>::value)
       return bits<V>(_mm256_sqrt_ps(bits<__m256>(x)));
