@@ -71,10 +71,16 @@ class Reading:
 
 @dataclass(frozen=True)
 class Spikes:
-    """Spikes of a population in the trial of a row: a ragged array, with the number of spikes of each row."""
+    """Spikes of a population in a trial: a ragged array, with the number of spikes of each trial that is recorded."""
 
     population: str
     several: bool  # members or entries of a batch
+    period: int | None = None  # iterations between trials that are recorded; None: those of the rows
+
+    @property
+    def trials(self) -> str:
+        """The dimension that counts trials."""
+        return ROW if self.period is None else f"spikes_{self.population}_{ROW}"
 
     @property
     def dimension(self) -> str:
@@ -90,13 +96,15 @@ class Spikes:
         """Count per row; time, unit (and replica) of each spike."""
         name = self.population
         found = [
-            _recorded(self.count, ROW, f"spikes of {name} in the trial of this row", "1", "i8"),
+            _recorded(self.count, self.trials, f"spikes of {name} in the trial of this iteration", "1", "i8"),
             _recorded(f"spike_time_{name}", self.dimension, f"simulated time of a spike of {name}", "s", "f8"),
             _recorded(f"spike_unit_{name}", self.dimension, f"unit of {name} that fired", "1", "i4"),
         ]
         if self.several:
             text = "replica in which it fired: member*batch + entry"
             found.append(_recorded(f"spike_replica_{name}", self.dimension, text, "1", "i4"))
+        if self.period is not None:
+            found.append(_coordinate(self.trials, f"iterations done, of spikes of {name}"))
         return found
 
     def read(self, session: Session) -> dict[str, np.ndarray]:
@@ -114,6 +122,7 @@ class Trace:
     unit: str
     units: tuple[int, ...]
     replicas: int
+    period: None = None  # of the rows
 
     @property
     def name(self) -> str:
@@ -170,7 +179,8 @@ class Recorder:
         self._arrays: dict[str, Array] = {a.name: a for a in session.program.arrays}
         self.wants_gradient = any(e.variable in GRADIENT for e in entries)
         self.clocked: dict[str, tuple[int, list[Reading]]] = {}  # dimension -> iterations between readings, readings
-        self.events: list[Spikes | Trace] = []
+        self.events: list[Spikes | Trace] = []  # of the rows
+        self.clocked_events: list[Spikes] = []  # with a clock of their own
         self.sizes: dict[str, int] = {}
         self.constants: dict[str, np.ndarray] = {}
         self.declarations: list[Declaration] = []
@@ -190,15 +200,14 @@ class Recorder:
         circuit = self._session.circuit
         if population not in circuit.populations or not circuit.populations[population].spec.threshold:
             raise RecordError(f"{_at(entry)}record: {entry.variable}: no population {population} gives spikes; {MEND}")
-        if entry.every or entry.units or entry.passes:
+        if entry.units or entry.passes:
             raise RecordError(
-                f"{_at(entry)}record: {entry.variable}: spikes of all units are recorded in the trial of each row; "
-                "expected no every, units or passes"
+                f"{_at(entry)}record: {entry.variable}: spikes of all units are recorded; expected no units or passes"
             )
-        self._add_events(Spikes(population, self._session.members * self._session.batch > 1))
+        self._add_events(Spikes(population, self._session.members * self._session.batch > 1, self._period(entry)))
 
     def _add_events(self, events: Spikes | Trace) -> None:
-        self.events.append(events)
+        (self.events if events.period is None else self.clocked_events).append(events)
         self.declarations += events.declarations()
 
     def _add_trace(self, entry: RecordSpec) -> None:
@@ -365,15 +374,24 @@ class Recorder:
     def due(self) -> dict[str, dict[str, Any]]:
         """Values of the readings with a clock of their own that are due now, by dimension."""
         now = self._session.iteration
-        return {
+        rows = {
             dim: {dim: now, **{r.declaration.name: r.read(self._session) for r in readings}}
             for dim, (period, readings) in self.clocked.items()
             if dim != ROW and now % period == 0
         }
+        for events, columns in self.events_due():
+            rows[events.trials] = {events.trials: now, events.count: len(next(iter(columns.values())))}
+        return rows
+
+    def events_due(self) -> list[tuple[Spikes, dict[str, np.ndarray]]]:
+        """Spikes with a clock of their own that are due now."""
+        now = self._session.iteration
+        return [(e, e.read(self._session)) for e in self.clocked_events if now and now % e.period == 0]
 
     def next_due(self, now: int) -> int | None:
         """The next iteration at which something is due, after `now`."""
         periods = [period for dim, (period, _) in self.clocked.items() if dim != ROW]
+        periods += [e.period for e in self.clocked_events]
         return min(((now // p + 1) * p for p in periods), default=None)
 
 

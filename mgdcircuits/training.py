@@ -343,6 +343,8 @@ class _Training:
         return {ROW: row | counts, **columns}
 
     def _write_due(self) -> None:
+        for events, columns in self._rows.recorder.events_due():
+            self._writer.extend(columns, events.dimension)
         for dimension, values in self._rows.recorder.due().items():
             self._writer.row(values, dimension)
 

@@ -267,6 +267,20 @@ def test_spikes_are_ragged_and_rewards_recorded():
     assert "cost_test" not in run and "accuracy_test" not in run
 
 
+def test_spikes_of_every_trial():
+    """Whatever the rows: the same as with a row each."""
+    entry = {"variable": "spikes_lif", "every": "iteration"}
+    options = {"iterations": 6, "target": "numpy", "seed": 2, "members": 2, "progress": False}
+    run = mgd.train(mgd.load(LIF), evaluate_every=3, record=[entry], **options)
+    rows = mgd.train(mgd.load(LIF), evaluate_every=1, record=["spikes_lif"], **options)
+    assert list(run["spikes_lif_iteration"].values) == [1, 2, 3, 4, 5, 6] and run.sizes["iteration"] == 3
+    np.testing.assert_array_equal(run["spike_count_lif"], rows["spike_count_lif"][1:])
+    for name in ("spike_time_lif", "spike_unit_lif", "spike_replica_lif"):
+        np.testing.assert_array_equal(run[name], rows[name])
+    second = mgd.train(mgd.load(LIF), evaluate_every=6, record=[entry | {"every": "2*iteration"}], **options)
+    np.testing.assert_array_equal(second["spike_count_lif"], rows["spike_count_lif"][2::2])
+
+
 def test_traces_within_trials():
     entry = {"variable": "lif.v", "every": "5*ms", "units": "1:3"}
     run = mgd.train(
