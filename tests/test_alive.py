@@ -314,10 +314,10 @@ print(resident() - before)
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="says how much memory a process has")
 @pytest.mark.parametrize("target", TARGETS)
 def test_memory_stays_flat(tmp_path, target):
-    """Iterations by the hundred or thousand, rows, evaluations and checkpoints leave less than 2 MB behind."""
+    """Iterations by the hundred or thousand, rows, evaluations and checkpoints leave less than 4 MB behind."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FLAT, str(CONV), target, str(tmp_path)],
         capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 2.0, f"{done.stdout} MB"
+    assert float(done.stdout) < 4.0, f"{done.stdout} MB"
