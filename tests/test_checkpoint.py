@@ -47,7 +47,7 @@ CASES = {
     "nodes": ("xor_np", {"tau_theta": "4*iteration"}, {"data": "xor", "batch": 4}),
     "analog": ("xor_analog", {}, {"data": "xor", "members": 3}),
     "analog_volts": ("analog_rc", {}, {"data": "xor"}),
-    "wear": ("crossbar_rram", {"endurance": 20}, {"data": "letters", "members": 2}),
+    "wear": ("crossbar_rram", {"endurance": 20, "tau_theta": "10*iteration"}, {"data": "letters", "members": 2}),
     "spikes": ("lif_reward", {}, {}),
 }
 SPIKES = ("spikes", "cpp")  # do not run yet
