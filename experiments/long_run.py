@@ -70,11 +70,8 @@ def run(command: list[str], out: Path, stop: int | None = None) -> list[Sample]:
 
 def growth(samples: list[Sample]) -> float:
     """How much more memory the last half of a process needs than the first, in MB."""
-    first = samples[0].iteration
-    middle = (max(first, next(s.iteration for s in samples if s.iteration)) + samples[-1].iteration) / 2
-    early = [s.megabytes for s in samples if s.iteration <= middle]
-    late = [s.megabytes for s in samples if s.iteration > middle]
-    return max(late) - max(early) if late else 0.0
+    half = len(samples) // 2
+    return max(s.megabytes for s in samples[half:]) - max(s.megabytes for s in samples[:half])
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -26,6 +26,7 @@ X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
 Y = np.array([[0], [1], [1], [0]], np.float32)
 WALL = ("command", "started")  # attributes that differ between two runs of the same thing
 OWN_CLOCK = {"variable": "output.w", "every": "7*iteration"}
+EVERY_TRIAL = {"variable": "spikes_lif", "every": "iteration"}
 CASES = {
     "plain": ("xor", {"iterations": 60, "evaluate_every": 20}),
     "sampled_costs": ("xor", {"iterations": 300, "evaluate_every": 130, "seed": 4}),
@@ -35,6 +36,7 @@ CASES = {
     "analog": ("xor_analog", {"iterations": 60, "evaluate_every": 20, "record": [OWN_CLOCK]}),
     "wear": ("crossbar_rram", {"iterations": 60, "evaluate_every": 25, "record": ["hidden.g"], "target": "cpp"}),
     "spikes": ("lif_reward", {"iterations": 9, "evaluate_every": 2}),
+    "every_trial": ("lif_reward", {"iterations": 9, "evaluate_every": 4, "record": [EVERY_TRIAL]}),
 }
 
 
