@@ -23,7 +23,8 @@ X, Y = RNG.random((10, 6)).astype(np.float32), RNG.uniform(-0.8, 0.8, (10, 5)).a
 IMAGES, LABELS = RNG.random((12, 1, 4, 4)).astype(np.float32), RNG.integers(0, 4, 12)
 
 # After 20 iterations, norm-wise per array. The change of the cost is 1e-3 to 1e-1 of the cost, so in float32 an estimate
-# keeps three to five digits; parameters, inputs and outputs keep nearly all.
+# keeps three to five digits; parameters, inputs and outputs keep nearly all. Both targets compute costs in float64 from
+# float32 outputs: `test_float32_loses_digits_of_a_cost_change_in_the_outputs` shows that neither is nearer to float64.
 TOLERANCES = {"float64": (1e-11, 1e-10), "float32": (1e-5, 1e-3)}
 
 
@@ -113,6 +114,36 @@ def test_convolution(tmp_path, rule, blocks, dtype):
     data = pixels if blocks == "layer" else (IMAGES, LABELS)
     cpp, numpy = pair(conv(tmp_path, rule, blocks), dtype, data, batch=3, members=2)
     assert_targets_agree(cpp, numpy)
+
+
+def cross_entropy(logits: np.ndarray) -> np.ndarray:
+    """In float64, of the labels above."""
+    z = logits.astype(float)
+    top = z.max(-1, keepdims=True)
+    return (np.log(np.exp(z - top).sum(-1)) + top[..., 0]) - z[..., np.arange(len(LABELS)), LABELS]
+
+
+def test_float32_loses_digits_of_a_cost_change_in_the_outputs(tmp_path):
+    """Costs are exact for the outputs that they are made of; what two targets differ by is as far as each is from float64."""
+    conv(tmp_path, "WP", "all")
+    circuit = load(tmp_path / "WP_all.yaml", channels=2, amplitude=2.0**-9)  # codes that float32 holds exactly
+    kinds = {"cpp": ("cpp", "float32"), "numpy": ("numpy", "float32"), "exact": ("numpy", "float64")}
+    sessions = {k: Session(circuit, target=t, dtype=d, seed=1, batch=12, members=4) for k, (t, d) in kinds.items()}
+    for name, value in sessions["exact"].parameters.items():
+        value[...] = sessions["numpy"].parameters[name]
+    change = {}
+    for name, session in sessions.items():
+        session.present(IMAGES, LABELS)
+        session.step()
+        clean = session.view("mgd.C.clean").reshape(4, 12)
+        np.testing.assert_allclose(clean, cross_entropy(session.view("logits.x")), rtol=2e-15)
+        change[name] = (session.view("mgd.C.plus").reshape(4, 12) - clean).ravel()
+    size = np.linalg.norm(change["exact"])
+    lost = {k: np.linalg.norm(change[k] - change["exact"]) / size for k in ("cpp", "numpy")}
+    assert 1e-3 < size / np.linalg.norm(sessions["exact"].view("mgd.C.clean")) < 2e-3
+    assert all(5e-6 < v < 1e-4 for v in lost.values()), "an output's last digit, over the change: 2e-8/1e-3"
+    assert 0.5 < lost["cpp"] / lost["numpy"] < 2
+    assert np.linalg.norm(change["cpp"] - change["numpy"]) / size < 2 * max(lost.values())
 
 
 @pytest.mark.parametrize(
