@@ -12,7 +12,8 @@ from mgdcircuits.netlist.checks.expressions import Expressions
 from mgdcircuits.netlist.checks.registry import RULES, Report
 from mgdcircuits.netlist.costs import Measured, measured
 from mgdcircuits.netlist.document import Document, LearningDoc, read_document
-from mgdcircuits.netlist.expand import Draft, expand
+from mgdcircuits.netlist.draft import Draft
+from mgdcircuits.netlist.expand import expand
 from mgdcircuits.netlist.expressions import ExpressionError, evaluate
 from mgdcircuits.netlist.kinds import Kinds
 from mgdcircuits.netlist.learning import Learning, evaluations

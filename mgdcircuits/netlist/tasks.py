@@ -12,7 +12,7 @@ from mgdcircuits.netlist.checks.expressions import Expressions
 from mgdcircuits.netlist.checks.registry import Report, reading_rule
 from mgdcircuits.netlist.costs import Measured, cost_scope, dimensions_of, known, reduced
 from mgdcircuits.netlist.document import Document, PhaseDoc
-from mgdcircuits.netlist.expand import Draft
+from mgdcircuits.netlist.draft import Draft
 from mgdcircuits.netlist.expressions import (
     ExpressionError,
     evaluate,

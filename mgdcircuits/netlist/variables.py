@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from mgdcircuits.netlist.checks.registry import Report, reading_rule
+from mgdcircuits.netlist.draft import Coupling, Draft, Population
 from mgdcircuits.netlist.equations import Equation
-from mgdcircuits.netlist.expand import Coupling, Draft, Population
 from mgdcircuits.netlist.expressions import (
     ExpressionError,
     Macro,

@@ -15,7 +15,6 @@ import mgdcircuits.netlist
 from mgdcircuits.errors import NetlistError
 from mgdcircuits.netlist import library, load, sizes
 from mgdcircuits.netlist.checks.registry import Report
-from mgdcircuits.netlist.expand import spatial
 from mgdcircuits.netlist.expressions import parse
 from mgdcircuits.netlist.learning import evaluations
 from mgdcircuits.netlist.show import effective, origins
@@ -35,6 +34,7 @@ from mgdcircuits.netlist.spec import (
     Variable,
     VariableKind,
 )
+from mgdcircuits.netlist.topologies import spatial
 
 NETLISTS = Path(__file__).parent.parent.parent / "netlists"
 ALL = sorted(path.name for path in NETLISTS.glob("*.yaml"))

@@ -1,0 +1,215 @@
+"""What becomes of the estimate of a plastic parameter: accumulated, requested, written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mgdcircuits.netlist import library
+from mgdcircuits.netlist.checks.expressions import Expressions
+from mgdcircuits.netlist.checks.registry import reading_rule
+from mgdcircuits.netlist.costs import Measured
+from mgdcircuits.netlist.document import LearningDoc
+from mgdcircuits.netlist.expressions import (
+    ExpressionError,
+    bind,
+    names,
+    parse,
+    parse_call,
+    parse_statements,
+    substitute_statements,
+)
+from mgdcircuits.netlist.inference import infer_states, with_unit
+from mgdcircuits.netlist.kinds import UNKNOWN_KIND, expected_of
+from mgdcircuits.netlist.objects import Objects, statements_of
+from mgdcircuits.netlist.parameters import Parameters
+from mgdcircuits.netlist.source import Text
+from mgdcircuits.netlist.spec import CouplingSpec, Dimensions, PopulationSpec, Position, Variable
+from mgdcircuits.netlist.units import DIMENSIONLESS
+
+UPDATE = reading_rule("update", "a learning system must say what is requested, and when")
+ESTIMATE = reading_rule("estimate", "an entry of `estimate` must fit a plastic parameter")
+ESTIMATE_UNITS = reading_rule("estimate-units", "an estimate has the unit of the cost divided by that of the parameter")
+REQUEST_UNITS = reading_rule("request-units", "a request has the unit of the parameter")
+
+
+@dataclass
+class Place:
+    """A plastic parameter and the object that it stands in."""
+
+    name: str
+    thing: PopulationSpec | CouplingSpec
+    variable: Variable
+
+
+class Updates:
+    """Expands `accumulate`, `update` and `on_write` of plastic parameters one by one."""
+
+    def __init__(self, objects: Objects, measured: Measured, places: list[Place], expressions: Expressions) -> None:
+        self.objects = objects
+        self.measured = measured
+        self.places = places
+        self.expressions = expressions
+        self.report = expressions.report
+        self.parameters: Parameters = expressions.parameters
+
+    def tolerated(self, name: str) -> bool:
+        """Whether a name is unknown only because what it stands for was found broken."""
+        base = name.partition(".")[0]
+        return (
+            (base in self.measured.dimensions and self.measured.dimensions[base] is None)
+            or self.measured.broken
+            or self.objects.may_be_broken(base)
+        )
+
+    def finish(self, expression: Text, scope: Mapping[str, Any]) -> str:
+        """An expression with what only the netlist knows put in."""
+        try:
+            return self.parameters.finish(" ".join(str(expression).split()), set(scope) - {"K", "t"})
+        except ExpressionError:
+            return str(expression)
+
+    def accumulate(
+        self,
+        place: Place,
+        doc: LearningDoc,
+        scope: Mapping[str, Dimensions],
+        gradient: Dimensions | None,
+        estimate: Text | None,
+    ) -> str:
+        if estimate is None:
+            if doc.accumulate is not None:
+                self.report.add(ESTIMATE, doc.accumulate.at, "`accumulate` without `estimate`", "an `estimate`")
+            return ""
+        if doc.accumulate is None:
+            return "G + (estimate - G)/n_G"
+        if gradient is not None:
+            inner = {**scope, "G": gradient, "estimate": gradient}
+            self.expressions.check(
+                doc.accumulate,
+                doc.accumulate.at,
+                inner,
+                "`accumulate`",
+                gradient,
+                tolerated=self.tolerated,
+                other=", the unit of the estimate",
+                rule="estimate-units",
+            )
+        return self.finish(doc.accumulate, {**scope, "G": None, "estimate": None})
+
+    def update(
+        self, place: Place, doc: LearningDoc, scope: Mapping[str, Dimensions], gradient: Dimensions | None
+    ) -> tuple[str, tuple[tuple[str, Dimensions], ...]]:
+        update = doc.update
+        assert update is not None
+        given = [
+            (k, t) for k, t in (("request", update.request), ("equations", update.equations), ("use", update.use)) if t
+        ]
+        if len(given) != 1:
+            found = (
+                f"an update with {' and '.join(f'`{k}`' for k, _ in given)}"
+                if given
+                else "an update that requests nothing"
+            )
+            self.report.add(UPDATE, update.at, found, "one of request, equations, use")
+            if not given:
+                return "", ()
+        key, source = given[0]
+        block = self._block(key, source)
+        if block is None:
+            return "", ()
+        inner = {**scope, "writes": DIMENSIONLESS}
+        if gradient is not None:
+            inner["G"] = gradient
+        dims = place.variable.dimensions
+        statements = statements_of(block, self.report)
+        pairs = [(s.target, s.value) for s in statements]
+        known = {**self.expressions.known(inner), "request": dims}
+        guess = infer_states(pairs, known, self.parameters)
+        full = {**inner, **guess, "request": dims}
+        states: list[tuple[str, Dimensions]] = []
+        written: set[str] = set()
+        targets = {s.target for s in statements}
+        for statement in statements:
+            at = Position(block.at.file, block.at.line + (statement.line_offset if key == "equations" else 0))
+            for read in sorted(names(statement.value)):
+                if read in targets and read not in written and read != "request" and read not in dict(states):
+                    states.append((read, full.get(read, DIMENSIONLESS)))
+            want = full.get(statement.target)
+            other = f", the unit of `{place.name}`" if statement.target == "request" else f", as `{statement.target}`"
+            tolerant = gradient is None and doc.estimate is not None
+            self.expressions.check(
+                statement.value,
+                at,
+                full,
+                f"`{statement.target}` in `update` for `{place.name}`",
+                want,
+                other=other,
+                tolerated=lambda n, t=tolerant: (t and n == "G") or self.tolerated(n),
+                rule="request-units",  # type: ignore[misc]
+            )
+            written.add(statement.target)
+        if "request" not in targets and statements:
+            self.report.add(
+                UPDATE, source.at, "an update that never sets `request`", "`request = ...` as its last line"
+            )
+        if doc.estimate is None and any("G" in names(s.value) for s in statements) and "G" not in inner:
+            self.report.add(UPDATE, source.at, "an update that reads `G`, but there is no `estimate`", "an `estimate`")
+        text_block = "\n".join(
+            f"{s.target} = {self.parameters.finish(s.value, set(full) - {'K', 't'})}" for s in statements
+        )
+        return text_block, tuple(states)
+
+    def _block(self, key: str, source: Text) -> Text | None:
+        """The statements of an update."""
+        if key == "request":
+            try:
+                parse(source)
+            except ExpressionError as problem:
+                self.report.add("expression", source.at, f"`request`: {problem.message}", "", problem.mend)
+                return None
+            return source.same_place(f"request = {' '.join(str(source).split())}")
+        if key == "equations":
+            return source
+        try:
+            call = parse_call(source)
+            macro = library.optimizers().get(call.name)
+            if macro is None:
+                expected, mend = expected_of(call.name, library.optimizers())
+                self.report.add(UNKNOWN_KIND, source.at, f"there is no optimizer `{call.name}`", expected, mend)
+                return None
+            bound = bind(macro, call)
+            if "eta" not in self.parameters.texts:
+                self.report.add(
+                    "unknown-name",
+                    source.at,
+                    f"`{source}` reads the learning rate `eta`, which is no parameter",
+                    "a parameter `eta`",
+                    "add `eta: 0.01` to `parameters`",
+                )
+                return None
+            return source.same_place(substitute_statements(macro.body, bound))
+        except ExpressionError as problem:
+            self.report.add("expression", source.at, f"`use: {source}`: {problem.message}", "", problem.mend)
+            return None
+
+    def on_write(self, place: Place, scope: Mapping[str, Dimensions]) -> str:
+        name, thing = place.variable.name, place.thing
+        block = thing.on_write
+        targets = {s.target for s in parse_statements(block)} if block else set()
+        if block is None or name not in targets:
+            block = (
+                f"{block}\n"
+                if block and not targets & {p.variable.name for p in self.places if p.thing is thing}
+                else ""
+            )
+            block += f"{name} = {name} + request"
+            targets = {s.target for s in parse_statements(block)}
+        if "writes" not in targets:
+            block += (
+                "\nwrites += int(request != 0)"
+                if place.variable.dimensions == DIMENSIONLESS
+                else (f"\nwrites += int(request != {with_unit(0, place.variable.dimensions)})")
+            )
+        return block
