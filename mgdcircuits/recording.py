@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mgdcircuits.circuit.clocks import value_of
+from mgdcircuits.circuit.energy import ENERGY, is_counted
 from mgdcircuits.circuit.kept import asked, every_evaluation, kept_name
 from mgdcircuits.circuit.program import Array
 from mgdcircuits.errors import RecordError
@@ -33,7 +35,6 @@ ALWAYS = {
 GRADIENT = {"cosine", "norm_ratio"}
 """Words that ask for the exact gradient."""
 KEYS = {"variable", "every", "passes", "units"}
-NOT_YET = {"energy": "energies are counted by a later version"}
 MEND = "leave it out of `record:`, or say what to record instead (--record NAME, --record none)"
 
 
@@ -67,6 +68,36 @@ class Reading:
                 value = value.reshape((*leading, *lanes, -1))[..., list(self.units)]
             values.append(np.full_like(value, np.nan) if self.source.evaluated and not session.iteration else value)
         return np.stack(values, axis=len(leading)).reshape((*leading, *self.shape))
+
+
+@dataclass(frozen=True)
+class Joules:
+    """What evaluations, perturbations and writes have taken so far, as `hardware` says."""
+
+    declaration: Declaration
+
+    def read(self, session: Session) -> np.ndarray:
+        """Joules of each member, of all samples of its batches."""
+        circuit, members = session.circuit, session.members
+        found = np.zeros(members)
+        if ENERGY in circuit.spec.hardware.inference:
+            found += session.view(ENERGY).reshape(members, -1).sum(1)
+        applied = sum(
+            sum(circuit.variables[name][2].n for block in s.perturb.blocks for name in block)
+            * sum(factor != 0 for _, factor in s.passes)
+            for s in circuit.spec.learning
+            if s.perturb is not None
+        )
+        found += session.iteration * applied * self._each(session, "perturbation")
+        written = {site.parameter for s in circuit.spec.learning for site in s.sites}
+        for name in written:
+            found += self._each(session, "write") * session.writes(name).reshape(members, -1).sum(1)
+        return found if members > 1 else found[0]
+
+    @staticmethod
+    def _each(session: Session, part: str) -> float:
+        text = getattr(session.circuit.spec.hardware, part).get(ENERGY)
+        return 0.0 if text is None else value_of(session.circuit, session.clocks, text)
 
 
 @dataclass(frozen=True)
@@ -178,7 +209,9 @@ class Recorder:
         self._session = session
         self._arrays: dict[str, Array] = {a.name: a for a in session.program.arrays}
         self.wants_gradient = any(e.variable in GRADIENT for e in entries)
-        self.clocked: dict[str, tuple[int, list[Reading]]] = {}  # dimension -> iterations between readings, readings
+        self.clocked: dict[
+            str, tuple[int, list[Reading | Joules]]
+        ] = {}  # dimension -> iterations between readings, readings
         self.events: list[Spikes | Trace] = []  # of the rows
         self.clocked_events: list[Spikes] = []  # with a clock of their own
         self.sizes: dict[str, int] = {}
@@ -188,12 +221,28 @@ class Recorder:
         for entry in entries:
             if entry.variable in ALWAYS | GRADIENT or (cost and entry.variable == cost.name and not entry.passes):
                 continue
-            if entry.variable in NOT_YET:
-                raise RecordError(f"{_at(entry)}record: {entry.variable}: {NOT_YET[entry.variable]}; {MEND}")
-            if entry.variable.startswith("spikes_"):
+            if entry.variable == ENERGY:
+                self._add_energy(entry)
+            elif entry.variable.startswith("spikes_"):
                 self._add_spikes(entry)
             else:
                 self._add(entry)
+
+    def _add_energy(self, entry: RecordSpec) -> None:
+        circuit = self._session.circuit
+        hardware = circuit.spec.hardware
+        if not any(ENERGY in part for part in (hardware.inference, hardware.perturbation, hardware.write)):
+            raise RecordError(f"{_at(entry)}record: energy: `hardware` says no energy; {MEND}")
+        if ENERGY in hardware.inference and not is_counted(circuit):
+            raise RecordError(f"{_at(entry)}record: energy: it is not counted in trials; {MEND}")
+        if hardware.perturbation.get("through") == "write":
+            raise RecordError(f"{_at(entry)}record: energy: perturbations through writes are not counted; {MEND}")
+        if entry.every or entry.passes or entry.units:
+            raise RecordError(f"{_at(entry)}record: energy: expected no every, passes or units: it is that of each row")
+        declared = Declaration(ENERGY, (ROW,), "energy spent so far, of one member", "joule", Intent.RECORDED)
+        declared = declared.with_members(self._session.members)
+        self.declarations.append(declared)
+        self.clocked.setdefault(ROW, (0, []))[1].append(Joules(declared))
 
     def _add_spikes(self, entry: RecordSpec) -> None:
         population = entry.variable.removeprefix("spikes_")

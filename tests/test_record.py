@@ -238,7 +238,7 @@ def test_a_clock_of_its_own(session):
         ({"variable": "output.b", "units": "7:9"}, "choose none of its 1"),
         ({"variable": "output.b", "units": "a"}, "choose none"),
         ("spikes_output", "no population output gives spikes"),
-        ("energy", "later version"),
+        ("energy", "says no energy"),
         ({"wariable": "C"}, "expected a name"),
     ],
 )

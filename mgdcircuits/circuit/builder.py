@@ -9,6 +9,7 @@ from mgdcircuits.circuit import forward, gradient
 from mgdcircuits.circuit.circuit import Circuit, replica_scalar
 from mgdcircuits.circuit.clocks import Clocks, resolve
 from mgdcircuits.circuit.cost import LABEL, TARGET, CostSteps, cost_steps, task_arrays
+from mgdcircuits.circuit.energy import energy_steps, is_counted
 from mgdcircuits.circuit.kept import keep, measures
 from mgdcircuits.circuit.learning import System
 from mgdcircuits.circuit.operands import Lookup, Resolver
@@ -52,6 +53,9 @@ class Builder:
             self.constants["dt"] = self.clocks.dt
         forward.refuse_dynamic_synapses(self.circuit)
         self.forward, extra = forward.evaluation_steps(self.circuit, self.constants)
+        self.energy: list[Step] = []  # of a tick of an evaluation; of a memoryless circuit, of all of it
+        if is_counted(self.circuit):
+            self.energy = energy_steps(self.circuit, self.constants, 1.0 / self.clocks.ticks)
         self.updates = forward.update_steps(self.circuit, self.constants)
         self.arrays: dict[str, Array] = {a.name: a for _, _, a in self.circuit.variables.values()}
         for array in (*extra, *task_arrays(self.circuit).values()):
@@ -182,8 +186,14 @@ class Builder:
         self, system: System, name: str, block: int = 0, active: frozenset[str] = frozenset(), factor: float = 0.0
     ) -> list[Node]:
         """What follows an evaluation: its values are kept where `record` asks for them, and it is counted."""
-        kept = keep(self.circuit, self.clocks, system.spec, name, block, system.passes[name], active, factor)
-        return [*kept, Count("evaluation")]
+        renamed = system.passes[name]
+        kept = keep(self.circuit, self.clocks, system.spec, name, block, renamed, active, factor)
+        energy: list[Step] = []
+        if not self.updates:
+            for s in self.energy:
+                rename = {n: renamed[n] for n in s.kernel.reads() if n in renamed}
+                energy.append(replace(s, rename=rename, active=active, factor=factor))
+        return [*kept, *energy, Count("evaluation")]
 
     def _blocks(self, system: System) -> list[frozenset[str]]:
         """The perturbations of each block; one block of none where nothing is perturbed."""
@@ -268,7 +278,8 @@ class Builder:
         """One evaluation of a learning system, with its cost, its measures and the states that its estimate reads."""
         system.passes[name] = {}
         words = [(system.scalar(f"{w}.{name}").name, w, text) for w, text in self._quantities(system, name)]
-        nodes = self.dynamic_pass(active, factor, words, self._results_of(system, name))
+        energy = [replace(s, active=active, factor=factor) for s in self.energy]
+        nodes = self.dynamic_pass(active, factor, words, self._results_of(system, name), energy)
         if self._reads_pass(system, name):
             for population in self.circuit.populations.values():
                 for variable in population.spec.variables:
@@ -286,6 +297,7 @@ class Builder:
         factor: float,
         quantities: Sequence[tuple[str, str, str]],
         also: Lookup | None = None,
+        energy: Sequence[Step] = (),
     ) -> list[Node]:
         """One evaluation of a circuit with dynamics: `ticks` integration steps; states carry over.
 
@@ -305,7 +317,7 @@ class Builder:
             before += [] if late else [Clear(result)]
             self.arrays[result] = replica_scalar(result)
         measure = [Between(first, last, tuple(inside))] if inside else []
-        return [*before, Ticks(self.clocks.ticks, (*evaluate, *measure, *update)), *after]
+        return [*before, Ticks(self.clocks.ticks, (*evaluate, *measure, *energy, *update)), *after]
 
     def window(self) -> tuple[int, int]:
         """Ticks of an evaluation over which the cost is averaged."""

@@ -1,0 +1,88 @@
+"""The energy of an evaluation, as `hardware: {inference: {energy: ...}}` says, added up while a session runs.
+
+A reduction over units is that of a cost. ``sum(g*V_pre**2)`` is one over synapses: of all couplings that have what it reads.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+
+from mgdcircuits.circuit import forward
+from mgdcircuits.circuit.circuit import Circuit, Coupling, replica_scalar
+from mgdcircuits.circuit.cost import cost_steps, unit_variable
+from mgdcircuits.circuit.program import Array, Couple, Index, Into, Read, Reduction, Statement, Step
+from mgdcircuits.errors import BuildError
+from mgdcircuits.netlist import expressions
+from mgdcircuits.netlist.spec import Sharing
+
+ENERGY = "energy"
+"""The array of the joules of each replica so far, and the word of `record` that asks for it."""
+
+
+def is_counted(circuit: Circuit) -> bool:
+    """Whether `record` asks for an energy and evaluations take some."""
+    asked = any(e.variable == ENERGY for e in circuit.spec.record)
+    return asked and ENERGY in circuit.spec.hardware.inference and circuit.spec.trial is None and not circuit.is_spiking
+
+
+def energy_steps(circuit: Circuit, constants: Mapping[str, float], weight: float) -> list[Step]:
+    """Steps that add the energy of an evaluation, times a weight, to the array `ENERGY`.
+
+    Raises
+    ------
+    BuildError
+        A sum over synapses that no coupling can make.
+    """
+    sums = _Sums(circuit, constants)
+    tree = sums.visit(ast.parse(circuit.spec.hardware.inference[ENERGY].strip(), mode="eval"))
+    text = ast.unparse(ast.fix_missing_locations(tree))
+    made = cost_steps(circuit, text, ENERGY, constants, weight, also=sums.results.get)
+    return [*sums.steps, *made.steps]
+
+
+class _Sums(ast.NodeTransformer):
+    """Puts the results of sums over synapses in their places."""
+
+    def __init__(self, circuit: Circuit, constants: Mapping[str, float]) -> None:
+        self.circuit, self.constants = circuit, constants
+        self.steps: list[Step] = []
+        self.results: dict[str, Read] = {}
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:  # noqa: N802, ast's naming
+        text = ast.unparse(node)
+        own = {n for n in expressions.names(text) if unit_variable(self.circuit, n) is None and self._readers({n})}
+        if not own:
+            return self.generic_visit(node)
+        if not (isinstance(node.func, ast.Name) and node.func.id == "sum" and len(node.args) == 1):
+            raise BuildError(f"{self.circuit.spec.file}: `{text}` in `energy`; expected sum(...) over synapses")
+        couplings = self._readers(own)
+        if not couplings:
+            raise BuildError(f"{self.circuit.spec.file}: `{text}` in `energy`: no coupling has all of {', '.join(own)}")
+        names = [self._sum(coupling, ast.unparse(node.args[0])) for coupling in couplings]
+        return ast.parse(" + ".join(names), mode="eval").body
+
+    def _readers(self, names: set[str]) -> list[Coupling]:
+        return [c for c in self.circuit.couplings.values() if all(c.read(n) is not None for n in names)]
+
+    def _sum(self, coupling: Coupling, text: str) -> str:
+        place = f"{ENERGY}/{len(self.results)}"
+        resolver = forward.coupling_resolver(self.circuit, coupling, place, self.constants)
+        each = Array(f"{place}@{coupling.name}", (coupling.post.n,), Sharing.REPLICA)
+        statement = (Statement("target", resolver.expression(text)),)
+        couple = Couple(
+            each.name, statement, resolver.operands, {"target": each}, topology=coupling.topology, into=Into.POST
+        )
+        whole = replica_scalar(place)
+        reduction = Reduction(
+            place,
+            (Statement("result", "value"),),
+            {"value": Read(each, Index.ELEMENT)},
+            {"result": whole},
+            n=each.n,
+            operation="sum",
+        )
+        self.steps += [Step(couple), Step(reduction)]
+        name = f"_energy_{len(self.results)}"
+        self.results[name] = Read(whole, Index.ZERO)
+        return name
