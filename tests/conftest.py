@@ -1,8 +1,14 @@
 """Shared places."""
 
+import signal
 from pathlib import Path
 
 import pytest
+
+# A process in the background of a script ignores Ctrl-C; the tests of Ctrl-C send it. Before Brian2 is imported, which
+# would call the ignoring handler.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parent.parent
 
