@@ -283,10 +283,21 @@ class WriteDoc(Doc):
     parallel: Expression | None = None
 
 
+class DeviceDoc(Doc):
+    endurance: ExpressionOrMap | None = None
+    retention: Expression | None = None
+
+
+class MeasurementDoc(Doc):
+    noise: Expression | None = None
+
+
 class HardwareDoc(Doc):
     inference: InferenceDoc | None = None
     perturbation: PerturbationDoc | None = None
     write: WriteDoc | None = None
+    device: DeviceDoc | None = None
+    measurement: MeasurementDoc | None = None
 
 
 class RecordDoc(Doc):
@@ -440,6 +451,7 @@ _NAMED_MAPS: dict[str, type[Doc]] = {
 _INNER: dict[str, type[Doc]] = {
     "task": TaskDoc, "cost": CostDoc, "trial": TrialDoc, "perturb": PerturbDoc, "update": UpdateDoc,
     "hardware": HardwareDoc, "inference": InferenceDoc, "perturbation": PerturbationDoc, "write": WriteDoc,
+    "device": DeviceDoc, "measurement": MeasurementDoc,
     "conv2d": ConvDoc, "pool": PoolDoc, "sparse": SparseDoc, "record": RecordDoc, "for": ForDoc,
 }  # fmt: skip
 

@@ -21,6 +21,7 @@ from mgdcircuits.netlist.units import DIMENSIONLESS
 
 EQUATION = reading_rule("equation", "a line of an equation block must be one that Brian2 could read")
 UNKNOWN_KIND = reading_rule("unknown-kind", "a kind, population or library snippet that is named must exist")
+UNKNOWN_WORD = reading_rule("unknown-word", "a key with a closed choice of words must have one of them")
 KIND_CYCLE = reading_rule("kind-cycle", "kinds (`use`) and populations (`like`) must not be made of each other")
 REPLACE = reading_rule("replace", "`replace` changes, removes or adds a variable of the kind")
 DUPLICATE_NAME = reading_rule("duplicate-name", "two things must not have the same name")

@@ -15,13 +15,15 @@ from mgdcircuits.netlist.document import Document, LearningDoc, read_document
 from mgdcircuits.netlist.draft import Draft
 from mgdcircuits.netlist.expand import expand
 from mgdcircuits.netlist.expressions import ExpressionError, evaluate
+from mgdcircuits.netlist.hardware import give_endurance, hardware_spec
 from mgdcircuits.netlist.kinds import Kinds
 from mgdcircuits.netlist.learning import Learning, evaluations
 from mgdcircuits.netlist.objects import Objects
 from mgdcircuits.netlist.parameters import Parameters
 from mgdcircuits.netlist.source import Map, read
 from mgdcircuits.netlist.spec import CircuitSpec, LearningSpec, TrialSpec
-from mgdcircuits.netlist.tasks import hardware_spec, set_variables, task_spec, trial_spec
+from mgdcircuits.netlist.tables import check_ranges, expand_tables
+from mgdcircuits.netlist.tasks import set_variables, task_spec, trial_spec
 from mgdcircuits.netlist.variables import build
 
 
@@ -66,6 +68,8 @@ def load_circuit(path_or_text: str | Path, overrides: Mapping[str, Any] | None =
     """As `load`, with the intermediate results that `show` and the checks use."""
     report = Report()
     tree, text, file = read(path_or_text, report)  # text -> Map of Map, List and Text
+    tables = expand_tables(tree, report)
+    report.stop_if_any()
     document = read_document(tree, report)  # Map -> Document
     if document is None:
         raise report.error()
@@ -73,11 +77,13 @@ def load_circuit(path_or_text: str | Path, overrides: Mapping[str, Any] | None =
         raise report.error()  # a section is missing: what follows from that is not worth saying
     parameters = Parameters(document.parameters, document.clocks, document.at, report)
     parameters.override(overrides or {})
+    check_ranges(tables, parameters, report)
     kinds = Kinds(document.kinds, report)  # KindDoc -> Template
     draft = expand(document, kinds, parameters, report)  # Document -> Draft: names and shapes
     inputs = set_variables(document, draft, report)
     objects = build(draft, inputs, parameters, report)  # Draft -> PopulationSpec, CouplingSpec
     expressions = Expressions(parameters, report)
+    give_endurance(document, objects, expressions)
     columns = tuple(map(str, document.task.columns or ())) if document.task is not None else ()
     result = measured(document, objects, expressions, columns)
     trial = trial_spec(document, objects, result, expressions, columns)
@@ -101,12 +107,13 @@ def load_circuit(path_or_text: str | Path, overrides: Mapping[str, Any] | None =
         cost=result.cost,
         trial=trial,
         learning=systems,
-        hardware=hardware_spec(document, objects, expressions),
+        hardware=hardware_spec(document, objects, expressions, result, systems, trial),
         record=_record(document, objects, result, systems, expressions),
         text=text,
         file=file,
         overrides=MappingProxyType(dict(overrides or {})),
         measure=result.measures,
+        tables=tuple(dict.fromkeys(use.file for use in tables)),
     )
     circuit = Circuit(spec, document, draft, objects, result, parameters, expressions, tree)
     _check(circuit, report)

@@ -247,10 +247,11 @@ def _learning(spec: CircuitSpec, system: LearningSpec) -> list[str]:
 
 def _hardware(spec: CircuitSpec) -> list[str]:
     lines = []
-    for section in ("inference", "perturbation", "write"):
+    for section in ("inference", "perturbation", "write", "device", "measurement"):
         entries = getattr(spec.hardware, section)
         if entries:
             lines.append(f"  {section}: " + ", ".join(f"{key} {value}" for key, value in entries.items()))
+    lines += [f"  endurance of {name}: {text} writes" for name, text in spec.hardware.endurance.items()]
     return ["hardware", *lines] if lines else []
 
 

@@ -318,11 +318,18 @@ class TrialSpec:
 
 @dataclass(frozen=True)
 class HardwareSpec:
-    """What an evaluation and a write cost on the device; expressions, SI units when evaluated."""
+    """What evaluations, perturbations and writes take on the chip, and what its devices survive.
+
+    All are expressions, SI units when evaluated. `endurance` maps a plastic parameter (``"hidden.g"``) to the writes that
+    its devices survive: a number, or the variable of the same object that holds the number of each device.
+    """
 
     inference: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     perturbation: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     write: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    device: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    measurement: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    endurance: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True)
@@ -361,3 +368,4 @@ class CircuitSpec:
     file: str
     overrides: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     measure: tuple[Assignment, ...] = ()
+    tables: tuple[str, ...] = ()  # files of measured curves that stand in expressions

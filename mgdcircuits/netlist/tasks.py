@@ -1,4 +1,4 @@
-"""Task, cost, measures, trial, hardware and record: what is asked of a circuit."""
+"""Task, measures and trial: what is asked of a circuit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from mgdcircuits.netlist.checks.expressions import Expressions
 from mgdcircuits.netlist.checks.registry import Report, reading_rule
-from mgdcircuits.netlist.costs import Measured, cost_scope, dimensions_of, known, reduced
+from mgdcircuits.netlist.costs import Measured, dimensions_of, known, reduced
 from mgdcircuits.netlist.document import Document, PhaseDoc
 from mgdcircuits.netlist.draft import Draft
 from mgdcircuits.netlist.expressions import (
@@ -27,7 +27,6 @@ from mgdcircuits.netlist.source import List, Map, Text
 from mgdcircuits.netlist.spec import (
     Assignment,
     Dimensions,
-    HardwareSpec,
     Phase,
     Role,
     Sampling,
@@ -42,7 +41,6 @@ UNKNOWN_INPUT = reading_rule("unknown-input", "a key of `task`, `set` or `reset`
 NOT_AN_INPUT = reading_rule("not-an-input", "the task can only set a plain parameter of a population")
 SAMPLING = reading_rule("sampling", "`sampling` is random, shuffle or sequential")
 INPUT_UNITS = reading_rule("input-units", "what the task or a phase sets must have the unit of the variable")
-HARDWARE_UNITS = reading_rule("hardware-units", "`time` is a time, `energy` an energy, `copies` a number")
 PHASE = reading_rule("phase", "a phase of a trial has a duration, `for` or `after`")
 
 SAMPLE = "x"
@@ -316,47 +314,3 @@ def _phase(
         measures.append(Assignment(str(word), expression or "0", dims or DIMENSIONLESS, text.at))
     return Phase(name, parameters.finish(duration), doc.after is not None, MappingProxyType(settings), tuple(measures))
 
-
-ENERGY: Dimensions = (2, 1, -2, 0, 0, 0, 0)
-
-
-def hardware_spec(document: Document, objects: Objects, expressions: Expressions) -> HardwareSpec:
-    """What an evaluation and a write cost; names of all objects may stand in an energy."""
-    doc, report = document.hardware, expressions.report
-    if doc is None:
-        return HardwareSpec()
-    wanted = {"time": SECOND, "energy": ENERGY, "copies": DIMENSIONLESS}
-    parts: dict[str, dict[str, str]] = {"inference": {}, "perturbation": {}, "write": {}}
-    scope: dict[str, Dimensions] = cost_scope(objects)
-    for thing in objects.every():
-        scope |= {n: d for n, d in objects.scope(thing).items() if n not in scope}
-    for section, entries in parts.items():
-        inner = getattr(doc, section)
-        if inner is None:
-            continue
-        for key in type(inner).model_fields:
-            text = getattr(inner, key)
-            if key in ("at", "keys_at") or text is None:
-                continue
-            if key in wanted:
-                tolerant = objects.any_broken
-                found = expressions.check(
-                    text,
-                    text.at,
-                    scope,
-                    f"`{section}.{key}`",
-                    wanted[key],
-                    rule="hardware-units",
-                    reductions=True,
-                    tolerated=lambda n, tolerant=tolerant: tolerant,
-                )
-                entries[key] = expressions.parameters.finish(text, set(scope)) if found is not None else str(text)
-            else:
-                choices = {"through": ("volatile", "write"), "parallel": ("none", "row", "column", "all")}[key]
-                if str(text) not in choices:
-                    report.add("unknown-word", text.at, f"`{key}: {text}`", *expected_of(str(text), choices))
-                entries[key] = str(text)
-    return HardwareSpec(*(MappingProxyType(parts[name]) for name in ("inference", "perturbation", "write")))
-
-
-reading_rule("unknown-word", "a key with a closed choice of words must have one of them")

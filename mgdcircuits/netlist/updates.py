@@ -212,4 +212,17 @@ class Updates:
                 if place.variable.dimensions == DIMENSIONLESS
                 else (f"\nwrites += int(request != {with_unit(0, place.variable.dimensions)})")
             )
-        return block
+        endurance = self.objects.endurance.get(place.name)
+        return block if endurance is None else worn_out(block, name, endurance)
+
+
+def worn_out(block: str, parameter: str, endurance: str) -> str:
+    """The statements of a write, of a device that sticks once it has seen `endurance` writes."""
+    statements = parse_statements(block)
+    used = {s.target for s in statements} | {n for s in statements for n in names(s.value)}
+    worn = next(word for word in ("worn", *(f"worn_{k}" for k in range(len(used)))) if word not in used)
+    lines = [f"{worn} = int(writes >= {endurance})"]
+    for s in statements:
+        kept = s.target in (parameter, "writes")
+        lines.append(f"{s.target} = where({worn} > 0, {s.target}, {s.value})" if kept else str(s))
+    return "\n".join(lines)
