@@ -128,7 +128,8 @@ def _named(sick: list[str]) -> str:
 def _advice(circuit: Circuit) -> str:
     causes = _steering(circuit)
     smaller = " or ".join(causes) if causes else "learning rate or perturbation"
-    return f"; try a smaller {smaller}, or go on all the same with --on-nan continue (on_nan='continue')"
+    left = f"; a value may lie outside {', '.join(circuit.spec.tables)}" if circuit.spec.tables else ""
+    return f"{left}; try a smaller {smaller}, or go on all the same with --on-nan continue (on_nan='continue')"
 
 
 def _steering(circuit: Circuit) -> list[str]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mgdcircuits.circuit.clocks import value_of
-from mgdcircuits.circuit.energy import ENERGY, is_counted
+from mgdcircuits.circuit.energy import is_counted
+from mgdcircuits.circuit.hardware import ENERGY
 from mgdcircuits.circuit.kept import asked, every_evaluation, kept_name
 from mgdcircuits.circuit.program import Array
 from mgdcircuits.errors import RecordError
@@ -19,6 +19,7 @@ from mgdcircuits.netlist.units import DIMENSIONLESS, describe, divide
 from mgdcircuits.record import DECLARED, ROW, Declaration, Intent
 
 if TYPE_CHECKING:
+    from mgdcircuits.circuit.circuit import Circuit
     from mgdcircuits.session import Session
 
 ALWAYS = {
@@ -77,27 +78,16 @@ class Joules:
     declaration: Declaration
 
     def read(self, session: Session) -> np.ndarray:
-        """Joules of each member, of all samples of its batches."""
-        circuit, members = session.circuit, session.members
-        found = np.zeros(members)
-        if ENERGY in circuit.spec.hardware.inference:
+        """Joules of each member, of all samples of its batches and all copies of the circuit."""
+        hardware, members = session.hardware, session.members
+        found = np.full(members, session.iteration * hardware.perturbation_energy)
+        if hardware.evaluation_energy is not None:
+            found += session.evaluations * hardware.evaluation_energy
+        else:
             found += session.view(ENERGY).reshape(members, -1).sum(1)
-        applied = sum(
-            sum(circuit.variables[name][2].n for block in s.perturb.blocks for name in block)
-            * sum(factor != 0 for _, factor in s.passes)
-            for s in circuit.spec.learning
-            if s.perturb is not None
-        )
-        found += session.iteration * applied * self._each(session, "perturbation")
-        written = {site.parameter for s in circuit.spec.learning for site in s.sites}
-        for name in written:
-            found += self._each(session, "write") * session.writes(name).reshape(members, -1).sum(1)
+        for name in {site.parameter for s in session.circuit.spec.learning for site in s.sites}:
+            found += hardware.write_energy * session.writes(name).reshape(members, -1).sum(1)
         return found if members > 1 else found[0]
-
-    @staticmethod
-    def _each(session: Session, part: str) -> float:
-        text = getattr(session.circuit.spec.hardware, part).get(ENERGY)
-        return 0.0 if text is None else value_of(session.circuit, session.clocks, text)
 
 
 @dataclass(frozen=True)
@@ -222,22 +212,25 @@ class Recorder:
             if entry.variable in ALWAYS | GRADIENT or (cost and entry.variable == cost.name and not entry.passes):
                 continue
             if entry.variable == ENERGY:
-                self._add_energy(entry)
-            elif entry.variable.startswith("spikes_"):
+                continue
+            if entry.variable.startswith("spikes_"):
                 self._add_spikes(entry)
             else:
                 self._add(entry)
+        self._add_energy(next((e for e in entries if e.variable == ENERGY), None))
 
-    def _add_energy(self, entry: RecordSpec) -> None:
+    def _add_energy(self, entry: RecordSpec | None = None) -> None:
+        """Joules of the rows: where `record` asks for them, or where they are known without adding any up."""
         circuit = self._session.circuit
-        hardware = circuit.spec.hardware
-        if not any(ENERGY in part for part in (hardware.inference, hardware.perturbation, hardware.write)):
+        declares = any(ENERGY in part for part in _energies(circuit))
+        constant = self._session.hardware.evaluation_energy is not None
+        if entry is None and not (declares and constant):
+            return
+        if entry is not None and not declares:
             raise RecordError(f"{_at(entry)}record: energy: `hardware` says no energy; {MEND}")
-        if ENERGY in hardware.inference and not is_counted(circuit):
+        if entry is not None and not constant and not is_counted(circuit, self._session.clocks):
             raise RecordError(f"{_at(entry)}record: energy: it is not counted in trials; {MEND}")
-        if hardware.perturbation.get("through") == "write":
-            raise RecordError(f"{_at(entry)}record: energy: perturbations through writes are not counted; {MEND}")
-        if entry.every or entry.passes or entry.units:
+        if entry is not None and (entry.every or entry.passes or entry.units):
             raise RecordError(f"{_at(entry)}record: energy: expected no every, passes or units: it is that of each row")
         declared = Declaration(ENERGY, (ROW,), "energy spent so far, of one member", "joule", Intent.RECORDED)
         declared = declared.with_members(self._session.members)
@@ -444,6 +437,11 @@ class Recorder:
         return min(((now // p + 1) * p for p in periods), default=None)
 
 
+def as_lists(specs: Iterable[RecordSpec]) -> list[list[Any]]:
+    """What entries ask for, without where they stand: as JSON has it."""
+    return [[s.variable, s.every, list(s.passes), s.units] for s in specs]
+
+
 def as_specs(entries: Iterable[Any]) -> list[RecordSpec]:
     """Entries given in Python: names, or mappings with `variable` and optionally `every`, `passes`, `units`.
 
@@ -531,3 +529,8 @@ def _units(entry: RecordSpec, n: int) -> tuple[int, ...]:
 
 def _at(entry: RecordSpec) -> str:
     return f"{entry.at}: " if entry.at is not None else ""
+
+
+def _energies(circuit: Circuit) -> Iterable[Mapping[str, str]]:
+    hardware = circuit.spec.hardware
+    return (hardware.inference, hardware.perturbation, hardware.write)

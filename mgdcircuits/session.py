@@ -16,6 +16,7 @@ from mgdcircuits import checkpoint
 from mgdcircuits.circuit import builder
 from mgdcircuits.circuit.circuit import Circuit
 from mgdcircuits.circuit.clocks import value_of
+from mgdcircuits.circuit.hardware import Hardware, hardware
 from mgdcircuits.circuit.program import Array, Read, Sample, steps
 from mgdcircuits.codegen.initial import initial_values
 from mgdcircuits.codegen.numpy_target import NumpyTarget
@@ -255,28 +256,29 @@ class Session(SpikingSession):
         """Sample evaluations on the hardware so far, for one member."""
         return self.iteration * self.clocks.evaluations * self.batch
 
+    @cached_property
+    def hardware(self) -> Hardware:
+        """What the chip of the netlist's `hardware` takes."""
+        return hardware(self.circuit, self.clocks, self.batch)
+
     @property
     def hardware_seconds(self) -> float:
-        """Simulated time: evaluations one after another, on `copies` of the circuit; writes are not counted."""
-        return self.iteration * self.clocks.evaluations * self._evaluation_seconds * self.batch / self._copies
-
-    @cached_property
-    def _evaluation_seconds(self) -> float:
-        return self._hardware("time", self.clocks.tau_p)
-
-    @cached_property
-    def _copies(self) -> float:
-        return self._hardware("copies", 1.0)
-
-    def _hardware(self, key: str, default: float) -> float:
-        text = self.circuit.spec.hardware.inference.get(key)
-        if text is None:
-            return default
-        return value_of(self.circuit, self.clocks, text)
+        """Simulated time: evaluations one after another on `copies` of the circuit, perturbations and writes."""
+        return self.hardware.seconds(self.iteration)
 
     def writes(self, name: str) -> np.ndarray:
         """Writes of every device of a plastic parameter, shaped like it."""
         return self.view(f"{name}:writes")
+
+    def endurance(self, name: str) -> np.ndarray | None:
+        """Writes that every device of a plastic parameter survives, shaped like it; None where none is declared."""
+        text = self.circuit.spec.hardware.endurance.get(name)
+        if text is None:
+            return None
+        drawn = f"{name.rpartition('.')[0]}.{text}"
+        if drawn in self.circuit.variables:
+            return self.view(drawn)
+        return np.full(self.writes(name).shape, value_of(self.circuit, self.clocks, text))
 
     # Running
 

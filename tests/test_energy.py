@@ -96,7 +96,6 @@ def test_energy_of_a_circuit_in_time(netlists):
 @pytest.mark.parametrize(
     ("old", "new", "error", "message"),
     [
-        ("through: volatile", "through: write", RecordError, "perturbations through writes are not counted"),
         ("sum(g*V_pre**2)*tau_p", "mean(g*V_pre**2)*tau_p", BuildError, "expected sum"),
         (NET[NET.index("hardware:") :], "", RecordError, "`hardware` says no energy"),
     ],

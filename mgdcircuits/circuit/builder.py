@@ -12,6 +12,7 @@ from mgdcircuits.circuit.cost import LABEL, TARGET, CostSteps, cost_steps, task_
 from mgdcircuits.circuit.energy import energy_steps, is_counted
 from mgdcircuits.circuit.kept import keep, measures
 from mgdcircuits.circuit.learning import System
+from mgdcircuits.circuit.measuring import noise_steps, quiet_cost
 from mgdcircuits.circuit.operands import Lookup, Resolver
 from mgdcircuits.circuit.program import (
     Array,
@@ -54,7 +55,7 @@ class Builder:
         forward.refuse_dynamic_synapses(self.circuit)
         self.forward, extra = forward.evaluation_steps(self.circuit, self.constants)
         self.energy: list[Step] = []  # of a tick of an evaluation; of a memoryless circuit, of all of it
-        if is_counted(self.circuit):
+        if is_counted(self.circuit, self.clocks):
             self.energy = energy_steps(self.circuit, self.constants, 1.0 / self.clocks.ticks)
         self.updates = forward.update_steps(self.circuit, self.constants)
         self.arrays: dict[str, Array] = {a.name: a for _, _, a in self.circuit.variables.values()}
@@ -167,7 +168,7 @@ class Builder:
             also = self._results_of(system, name)
             made = cost_steps(self.circuit, expression, result, self.constants, also=also, site=word)
             nodes += [replace(s, rename={n: renamed[n] for n in s.kernel.reads() if n in renamed}) for s in made.steps]
-        return nodes
+        return nodes + noise_steps(system, name)
 
     def _quantities(self, system: System, name: str) -> list[tuple[str, str]]:
         """What is evaluated of a pass: the cost, and the measures that somebody reads."""
@@ -175,7 +176,8 @@ class Builder:
         if cost is None:
             raise BuildError(f"{self.circuit.spec.file}: learning needs a cost: `cost: {{C: ...}}`")
         wanted = measures(self.circuit, self.clocks, system.spec, name)
-        return [(cost.name, cost.expression), *((m.name, m.expression) for m in wanted)]
+        quiet = quiet_cost(self.circuit)
+        return [(cost.name, cost.expression), *([quiet] if quiet else []), *((m.name, m.expression) for m in wanted)]
 
     def _results_of(self, system: System, name: str) -> Lookup:
         """The cost and the measures of a pass by their own names, which a later measure may read."""
@@ -280,6 +282,7 @@ class Builder:
         words = [(system.scalar(f"{w}.{name}").name, w, text) for w, text in self._quantities(system, name)]
         energy = [replace(s, active=active, factor=factor) for s in self.energy]
         nodes = self.dynamic_pass(active, factor, words, self._results_of(system, name), energy)
+        nodes += noise_steps(system, name)
         if self._reads_pass(system, name):
             for population in self.circuit.populations.values():
                 for variable in population.spec.variables:

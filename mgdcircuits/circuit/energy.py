@@ -1,4 +1,4 @@
-"""The energy of an evaluation, as `hardware: {inference: {energy: ...}}` says, added up while a session runs.
+"""The energy of an evaluation that depends on the state of the circuit, added up while a session runs.
 
 A reduction over units is that of a cost. ``sum(g*V_pre**2)`` is one over synapses: of all couplings that have what it reads.
 """
@@ -10,20 +10,22 @@ from collections.abc import Mapping
 
 from mgdcircuits.circuit import forward
 from mgdcircuits.circuit.circuit import Circuit, Coupling, replica_scalar
+from mgdcircuits.circuit.clocks import Clocks
 from mgdcircuits.circuit.cost import cost_steps, unit_variable
+from mgdcircuits.circuit.hardware import ENERGY, is_constant
 from mgdcircuits.circuit.program import Array, Couple, Index, Into, Read, Reduction, Statement, Step
 from mgdcircuits.errors import BuildError
 from mgdcircuits.netlist import expressions
 from mgdcircuits.netlist.spec import Sharing
 
-ENERGY = "energy"
-"""The array of the joules of each replica so far, and the word of `record` that asks for it."""
 
-
-def is_counted(circuit: Circuit) -> bool:
-    """Whether `record` asks for an energy and evaluations take some."""
+def is_counted(circuit: Circuit, clocks: Clocks) -> bool:
+    """Whether the energy of evaluations depends on the state of the circuit, and `record` asks to add it up."""
+    text = circuit.spec.hardware.inference.get(ENERGY)
     asked = any(e.variable == ENERGY for e in circuit.spec.record)
-    return asked and ENERGY in circuit.spec.hardware.inference and circuit.spec.trial is None and not circuit.is_spiking
+    if text is None or not asked or circuit.spec.trial is not None or circuit.is_spiking:
+        return False
+    return not is_constant(circuit, clocks, text)
 
 
 def energy_steps(circuit: Circuit, constants: Mapping[str, float], weight: float) -> list[Step]:

@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from mgdcircuits.circuit.circuit import Circuit, Coupling, Population, replica_scalar
+from mgdcircuits.circuit.hardware import perturbed_parameter, switches
 from mgdcircuits.circuit.linear import degree, split
 from mgdcircuits.circuit.operands import Resolver
+from mgdcircuits.circuit.outcomes import COUNTERS, has_outcomes, with_outcomes
 from mgdcircuits.circuit.program import (
     Array,
     Couple,
@@ -100,8 +102,31 @@ class System:
             resolver = self.resolver(name, lookups, Scope.PERIOD, {"K": size, **self._scale(variable)})
             text = resolver.expression(self.spec.perturb.codes[name])
             steps.append(Step(self._code(owner, variable, array, resolver, text)))
+            steps += self._set_by_writing(name)
             offset += array.n
         return steps
+
+    def _set_by_writing(self, perturbation: str) -> list[Node]:
+        """Where a perturbation is set by writing the device: count those writes, and let worn devices be."""
+        if self.circuit.spec.hardware.perturbation.get("through") != "write":
+            return []
+        parameter = perturbed_parameter(self.circuit, perturbation)
+        site = next((s for s in self.spec.sites if s.parameter == parameter), None)
+        if site is None:
+            raise BuildError(f"{perturbation} is set by writing {parameter}, which {self.spec.name} does not train")
+        resolver = self.resolver(f"{perturbation}/set", [self.site_lookup(replace(site, theta=perturbation))], Scope.WRITE)
+        theta, writes = resolver.name("theta"), resolver.name("writes")
+        endurance = self.circuit.spec.hardware.endurance.get(parameter)
+        statements = []
+        if endurance is not None:
+            worn = resolver.expression(f"where(writes < {endurance}, theta, 0)")
+            statements.append(Statement(theta, worn))
+        times = switches(self.spec.passes)
+        statements.append(Statement(writes, f"{writes} + {times}*int({theta} != 0)"))
+        targets = {name: resolver.operands[name].array for name in (theta, writes)}
+        n = targets[theta].n
+        kernel = Elements(resolver.place, tuple(statements), resolver.operands, targets, n=n, sharing=Sharing.MEMBER)
+        return [Step(kernel)]
 
     def _code(self, owner: Population | Coupling, variable: Variable, array: Array, resolver: Resolver, text: str):
         """The loop that draws a code, or makes it of what the unperturbed pass left in the units, as an estimate is made."""
@@ -203,6 +228,8 @@ class System:
                 return Read(states[name], Index.ELEMENT)
             if name == "writes":
                 return Read(self.writes(site.parameter), Index.ELEMENT)
+            if name in COUNTERS:
+                return Read(self._counter(site.parameter, name), Index.ELEMENT)
             if name in constants:
                 return Literal(constants[name])
             if name == "theta" and site.theta is not None:
@@ -230,8 +257,11 @@ class System:
 
     def writes(self, parameter: str) -> Array:
         """The write counter of a parameter."""
+        return self._counter(parameter, "writes")
+
+    def _counter(self, parameter: str, name: str) -> Array:
         array = self.circuit.variables[parameter][2]
-        return self.array(Array(f"{parameter}:writes", array.shape, Sharing.MEMBER, Precision.INTEGER))
+        return self.array(Array(f"{parameter}:{name}", array.shape, Sharing.MEMBER, Precision.INTEGER))
 
     def estimate(self, site: Site) -> list[Node]:
         """Steps that add the current estimate of a site to its G."""
@@ -333,9 +363,12 @@ class System:
         _, variable, array = self.circuit.variables[site.parameter]
         lookup = self.site_lookup(site)
         resolver = self.resolver(f"{site.parameter}/update", [self._update_signals(site), lookup], Scope.WRITE)
-        writable = {"G", "writes", variable.name, *(n for n, _ in site.states)}
+        writable = {"G", "writes", variable.name, *(n for n, _ in site.states), *COUNTERS}
         statements, writes = [], {}
-        for statement in (*parse_statements(site.update), *parse_statements(site.on_write)):
+        written = parse_statements(site.on_write)
+        if has_outcomes(site.on_write, variable.name):
+            written = with_outcomes(site.on_write, variable.name)
+        for statement in (*parse_statements(site.update), *written):
             text = resolver.expression(statement.value)
             target = statement.target
             if target in writable:

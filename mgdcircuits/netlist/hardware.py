@@ -16,9 +16,11 @@ from mgdcircuits.netlist.objects import Objects
 from mgdcircuits.netlist.parameters import SECOND
 from mgdcircuits.netlist.source import Map, Text
 from mgdcircuits.netlist.spec import (
+    CouplingSpec,
     Dimensions,
     HardwareSpec,
     LearningSpec,
+    PopulationSpec,
     Role,
     Sharing,
     TrialSpec,
@@ -61,7 +63,7 @@ def give_endurance(document: Document, objects: Objects, expressions: Expression
             finished = expressions.parameters.finish(text)
             if any(FUNCTIONS[name].is_random for name in calls(text)):
                 drawn = _drawn(variable, finished, text)
-                _add(objects, thing.name, drawn)
+                _add(objects, thing, drawn)
                 finished = drawn.name
             objects.endurance[names[0]] = finished
     _report_strangers(given, objects, expressions)
@@ -89,10 +91,13 @@ def _drawn(variable: Variable, expression: str, text: Text) -> Variable:
     )
 
 
-def _add(objects: Objects, name: str, variable: Variable) -> None:
-    for pool in (objects.populations, objects.couplings):
-        if name in pool:
-            pool[name] = replace(pool[name], variables=(*pool[name].variables, variable))  # type: ignore[index, type-var]
+def _add(objects: Objects, thing: PopulationSpec | CouplingSpec, variable: Variable) -> None:
+    if isinstance(thing, CouplingSpec):
+        whole = objects.couplings[thing.name]
+        objects.couplings[thing.name] = replace(whole, variables=(*whole.variables, variable))
+    else:
+        population = objects.populations[thing.name]
+        objects.populations[thing.name] = replace(population, variables=(*population.variables, variable))
 
 
 def _report_strangers(given: Mapping[Text, Text], objects: Objects, expressions: Expressions) -> None:
