@@ -9,6 +9,7 @@ import numpy as np
 
 from mgdcircuits import datasets
 from mgdcircuits.comparison import squeeze
+from mgdcircuits.difficulties import Difficulties
 from mgdcircuits.errors import RunError
 from mgdcircuits.record import DECLARED, GROUP, MEMBER, ROW, Declaration
 from mgdcircuits.recording import Recorder
@@ -46,6 +47,7 @@ class Rows:
         self.gradient = gradient
         self.groups = list(session.circuit.plastic)
         self.costs: list[np.ndarray] = []  # since the last row, (member,)
+        self.difficulties = Difficulties(session, self.groups)
         self.angles: Mapping[str, np.ndarray] = {}  # of the iteration before the row
         self._cost_arrays, self._cost_sign = _training_cost(session)
         if gradient:
@@ -74,7 +76,7 @@ class Rows:
             names.append("cost_test")
         if self.dataset is not None and session.has_accuracy:
             names += ["accuracy_test", "accuracy_train"]
-        names += ["writes_mean", "writes_max"]
+        names += ["writes_mean", "writes_max", *self.difficulties.names]
         if self.gradient:
             names += ["cosine", "norm_ratio", "group_cosine", "group_norm_ratio"]
         return names
@@ -125,6 +127,7 @@ class Rows:
             "hardware_seconds": session.hardware_seconds,
             **self.recorder.read_row(),
             **self._writes(),
+            **self.difficulties.read(),
             **self.angles,
         }
         if self._cost_arrays:
@@ -146,6 +149,7 @@ class Rows:
 
     def note_cost(self) -> None:
         """Let the cost of the iteration just done count."""
+        self.difficulties.note()
         if self._cost_arrays:
             session = self.session
             values = [np.asarray(session.view(n)).reshape(session.members, -1).mean(1) for n in self._cost_arrays]

@@ -360,15 +360,33 @@ class Session(SpikingSession):
         self._needs("accuracy")
         return self._look(lambda: self._replica_first(self.target.array("accuracy"), ()))
 
+    def settling_residual(self) -> np.ndarray:
+        """By how much the cost of the presented samples goes on changing while a circuit with dynamics settles.
+
+        The root mean square over the batch of the difference between two evaluations that follow each other, the first of
+        which begins with the initial states; of each member where there are several.
+        """
+        self._needs("cost")
+
+        def twice() -> np.ndarray:
+            again = self._member_rows("cost")  # the one from rest
+            self.target.run("evaluate")
+            return np.sqrt(((self._member_rows("cost") - again) ** 2).mean(1))
+
+        found = self._look(twice, from_rest=True)
+        return found if self.members > 1 else found[0]
+
     def _needs(self, name: str) -> None:
         if not any(a.name == name for a in self.program.arrays):
             raise RunError(f"{self.circuit.name}: the netlist has no `{name}`, so there is none to evaluate")
 
-    def _look(self, read: Callable[[], np.ndarray]) -> np.ndarray:
+    def _look(self, read: Callable[[], np.ndarray], from_rest: bool = False) -> np.ndarray:
         """What `read` finds after an unperturbed evaluation; states (the charge of a circuit) are put back afterwards."""
         states = [a.name for _, v, a in self.circuit.variables.values() if v.role is Role.STATE]
         with Held():
             kept = {name: self.target.array(name).copy() for name in states}
+            if from_rest:
+                self._reset_states()
             self.target.run("evaluate")
             found = read()
             for name, value in kept.items():

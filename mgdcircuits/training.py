@@ -17,6 +17,7 @@ import numpy as np
 from mgdcircuits import datasets, resumable
 from mgdcircuits.checkpoint import Checkpoint
 from mgdcircuits.comparison import compare
+from mgdcircuits.difficulties import explain
 from mgdcircuits.errors import RecordError, RunError
 from mgdcircuits.interrupts import Held
 from mgdcircuits.progress import Progress
@@ -182,6 +183,8 @@ def train(
         if isinstance(error, RecordError):
             raise error
         found = open_run(path)
+        if error is None and (reason := explain(found)) is not None:
+            shown.say(reason)
         if isinstance(error, KeyboardInterrupt):
             raise Interrupted(training.stopped(found, out), found, None if out is None else path)
         if error is not None:
@@ -258,8 +261,9 @@ class _Training:
                 raise RunError(f"{saved.path}: the run was begun with {what}; {mend}")
         saved.restore(self._session)
         self._rows.costs = list(saved.run_arrays.get("costs", ()))
+        self._rows.difficulties.noted = list(saved.run_arrays.get("changes", ()))
         for name, values in saved.run_arrays.items():
-            if name != "costs":
+            if name not in ("costs", "changes"):
                 dimension, _, variable = name.partition("/")
                 self._pending.setdefault(dimension, {})[variable] = values
         self._row_at = saved.run["row_at"]
@@ -297,7 +301,8 @@ class _Training:
     def _save(self, writer: RunWriter) -> None:
         if isinstance(writer, ResumableWriter):
             pending = {f"{d}/{n}": np.asarray(v) for d, values in self._pending.items() for n, v in values.items()}
-            arrays = pending | ({"costs": np.array(self._rows.costs)} if self._rows.costs else {})
+            noted = {"costs": self._rows.costs, "changes": self._rows.difficulties.noted}
+            arrays = pending | {name: np.array(values) for name, values in noted.items() if values}
             writer.save(self._session, self.state(), arrays)
             self._saved_at = self._session.iteration
 
