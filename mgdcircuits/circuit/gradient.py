@@ -57,8 +57,8 @@ def adjoint(array: Array) -> Array:
 class _Reverse:
     """Collects adjoint steps."""
 
-    def __init__(self, circuit: Circuit, per_sample: bool) -> None:
-        self.plastic = {a.name: gradient_array(n, a, per_sample) for n, a in circuit.plastic.items()}
+    def __init__(self, wrt: Mapping[str, Array], per_sample: bool) -> None:
+        self.plastic = {a.name: gradient_array(n, a, per_sample) for n, a in wrt.items()}
         self.nodes: list[Node] = []
         self.carried: dict[str, Array] = {}  # arrays that depend on a parameter and lead to the cost
 
@@ -210,16 +210,21 @@ class _Reverse:
 
 
 def steps(
-    circuit: Circuit, forward: Sequence[Step], cost: CostSteps, constants: Mapping[str, float], per_sample: bool
+    circuit: Circuit,
+    forward: Sequence[Step],
+    cost: CostSteps,
+    constants: Mapping[str, float],
+    per_sample: bool,
+    wrt: Mapping[str, Array] | None = None,
 ) -> list[Node]:
-    """The steps that fill the gradient arrays after an evaluation.
+    """The steps that fill the gradient arrays after an evaluation: by the plastic parameters, or by the arrays of `wrt`.
 
     Raises
     ------
     BuildError
         An equation whose derivative is not known.
     """
-    reverse = _Reverse(circuit, per_sample)
+    reverse = _Reverse(circuit.plastic if wrt is None else wrt, per_sample)
     reverse.find_carried(forward)
     reverse.clear()
     reverse.cost(cost)

@@ -1,0 +1,213 @@
+"""Predicted gradient convergence of a circuit, at its present parameters and for the samples that it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import sympy
+
+from mgdcircuits.analysis.moments import BERNOULLI, Law
+from mgdcircuits.analysis.theory import Convergence, NodeLayer, combined, node_perturbation, weight_perturbation
+from mgdcircuits.circuit import builder, gradient
+from mgdcircuits.circuit.circuit import Circuit, Coupling, Population
+from mgdcircuits.circuit.derivatives import derivative, to_sympy
+from mgdcircuits.circuit.program import Array, Node, Program, Read, steps
+from mgdcircuits.circuit.topology import Conv2d, Dense
+from mgdcircuits.codegen.numpy_target import NumpyTarget
+from mgdcircuits.errors import RunError
+from mgdcircuits.netlist.spec import LearningSpec, Perturb, Role
+from mgdcircuits.session import Session
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Convergence of the whole network, and of each block of parameters by the object that gives it its name."""
+
+    network: Convergence
+    blocks: Mapping[str, Convergence]
+
+
+def predict(session: Session, law: Law = BERNOULLI) -> Prediction:
+    """How the estimate of the circuit's rule will converge to the exact gradient over the presented batch.
+
+    Parameters
+    ----------
+    session
+        Of one member, with samples presented; its rule is one system of weight or node perturbation that forms
+        dC*theta or dC*theta_post*x_pre.
+    law
+        Of the code, which the draws must follow independently.
+
+    Raises
+    ------
+    RunError
+        Several members; a rule or a coupling that this theory does not cover.
+    """
+    if session.members != 1:
+        raise RunError(f"a prediction is of one member; the session has {session.members}")
+    system, _ = _system(session)
+    parameters = parameter_blocks(session.circuit, system)
+    paired = {site.theta is not None for site in system.sites}
+    if paired == {True}:
+        exact = session.exact_gradient()
+        found = {
+            name: weight_perturbation(np.concatenate([exact[p].ravel() for p in block]), law)
+            for name, block in parameters.items()
+        }
+    elif paired == {False}:
+        layers = node_layers(session)
+        found = {name: node_perturbation(layers[name], law) for name in parameters}
+    else:
+        raise RunError(
+            f"{session.circuit.name}: {system.name} perturbs weights and nodes at once; expected one of them"
+        )
+    return Prediction(combined(found.values()), found)
+
+
+def _system(session: Session) -> tuple[LearningSpec, Perturb]:
+    systems = session.circuit.spec.learning
+    if len(systems) != 1 or systems[0].perturb is None:
+        raise RunError(f"{session.circuit.name}: a prediction needs one learning system that perturbs")
+    return systems[0], systems[0].perturb
+
+
+def parameter_blocks(circuit: Circuit, system: LearningSpec) -> dict[str, list[str]]:
+    """Plastic parameters by the block that estimates them; a block is called after the objects of its parameters."""
+    blocks: dict[int, list[str]] = {}
+    for site in system.sites:
+        blocks.setdefault(site.block, []).append(site.parameter)
+    if -1 in blocks:
+        raise RunError(f"{system.name}: {blocks[-1][0]} belongs to no perturbed block")
+    order = list(circuit.plastic)
+    found = {}
+    for names in blocks.values():
+        names.sort(key=order.index)
+        found["+".join(dict.fromkeys(name.rpartition(".")[0] for name in names))] = names
+    return found
+
+
+# Node perturbation
+
+
+def node_layers(session: Session) -> dict[str, list[NodeLayer]]:
+    """What node perturbation knows of the presented samples, by block: slopes of all nodes, inputs of all parameters.
+
+    The channels of a layer have their weights first, in the order of the parameter, and the bias last.
+    """
+    system, perturb = _system(session)
+    driven = [name for block in perturb.blocks for name in block]
+    target = _node_gradients(session, driven)
+    found = {}
+    for name, parameters in parameter_blocks(session.circuit, system).items():
+        block = next(site.block for site in system.sites if site.parameter == parameters[0])
+        found[name] = [_layer(session, target, node, parameters) for node in perturb.blocks[block]]
+    return found
+
+
+def _node_gradients(session: Session, driven: Iterable[str]) -> NumpyTarget:
+    """The circuit evaluated on the presented samples, with the slope of each sample's cost by each node."""
+    circuit = session.circuit
+    made = builder.Builder(circuit, session.clocks)
+    made.build()
+    evaluate, cost = made.evaluate()
+    if cost is None:
+        raise RunError(f"{circuit.name} has no cost, so that nodes have no slopes")
+    nodes = {name: circuit.variables[name][2] for name in driven}
+    back = gradient.steps(circuit, made.forward, cost, made.constants, per_sample=True, wrt=nodes)
+    phases = (tuple(evaluate), tuple(back))
+    arrays = _arrays([*evaluate, *back]) | {a.name: a for a in session.program.arrays if a.name in nodes.values()}
+    program = Program(tuple(arrays.values()), session.program.parameters, (), *phases, (), session.program.constants)
+    target = NumpyTarget(program, session.clocks, session.seeds, session.batch, np.dtype(np.float64), 1)
+    known = {array.name for array in session.program.arrays}
+    for name in arrays.keys() & known:
+        target.write(name, session.target.array(name))
+    target.run("evaluate")
+    target.run("gradient")
+    return target
+
+
+def _arrays(nodes: Iterable[Node]) -> dict[str, Array]:
+    """All arrays that some steps mention."""
+    found = {}
+    for step in steps(nodes):
+        read = [o.array for o in step.kernel.operands.values() if isinstance(o, Read)]
+        for array in (*step.kernel.writes.values(), *read):
+            name = step.rename.get(array.name, array.name)
+            found[name] = replace(array, name=name)
+    return found
+
+
+def _layer(session: Session, target: NumpyTarget, node: str, parameters: Iterable[str]) -> NodeLayer:
+    """The nodes of a population, and the parameters of the block that enter them."""
+    circuit = session.circuit
+    population, variable, array = circuit.variables[node]
+    if not isinstance(population, Population) or variable.perturbs is not None or array.n != population.n:
+        raise RunError(f"{node} is not a perturbation of every node of a population")
+    slopes = target.array(f"gradient_per_sample:{node}")[:, 0].T.reshape(session.batch, -1, population.positions)
+    found = [_inputs(session, target, population, node, name) for name in parameters]
+    columns = [column for column in found if column is not None]
+    if not columns:
+        raise RunError(f"{node}: the block trains no parameter that enters {population.name}")
+    return NodeLayer(slopes, np.concatenate(columns, axis=2))
+
+
+def _inputs(session: Session, target: NumpyTarget, population: Population, node: str, name: str) -> np.ndarray | None:
+    """(sample, position, parameter of a channel): by what a parameter enters each node; None if it enters others."""
+    owner, variable, array = session.circuit.variables[name]
+    if owner is population:
+        if array.n * population.positions != population.n:
+            raise RunError(f"{name}: expected one value for each channel of {population.name}")
+        return np.full((session.batch, population.positions, 1), _gain(target.program, node, array.name))
+    if not isinstance(owner, Coupling) or owner.post is not population:
+        return None
+    kernel, parameter = _reader(target.program, array.name)
+    (current,) = kernel.writes.values()
+    entry = derivative(kernel.statements[-1].expression, parameter)
+    operand = kernel.operands.get(entry or "")
+    if variable.role is not Role.PLASTIC or not isinstance(operand, Read) or operand.array.n != owner.pre.n:
+        raise RunError(f"{name}: node perturbation is predicted for couplings weight*x_pre; its synapses have {entry}")
+    pre = target.array(operand.array.name)[:, 0].T
+    return _gain(target.program, node, current.name) * _windows(owner, pre)
+
+
+def _reader(program: Program, array: str):
+    """The only step of an evaluation that reads an array, and what it calls it."""
+    found = [
+        (step.kernel, name)
+        for step in steps(program.evaluate)
+        for name, operand in step.kernel.operands.items()
+        if isinstance(operand, Read) and operand.array.name == array
+    ]
+    if len(found) != 1:
+        raise RunError(f"{array} is read by {len(found)} equations; node perturbation is predicted where it is one")
+    return found[0]
+
+
+def _gain(program: Program, node: str, array: str) -> float:
+    """Slope of a neuron by an array over that by its node perturbation: 1 where both are added, -1 for y = f(I - b)."""
+    kernel, theta = _reader(program, node)
+    name = next((n for n, o in kernel.operands.items() if isinstance(o, Read) and o.array.name == array), None)
+    expression = to_sympy(kernel.statements[-1].expression)
+    slopes = [sympy.diff(expression, sympy.Symbol(n, real=True)) for n in (name or "", theta)]
+    gain = sympy.simplify(slopes[0] / slopes[1])
+    if abs(gain) != 1:
+        raise RunError(f"{node} and {array} do not enter the neuron side by side; the ratio of their slopes is {gain}")
+    return float(gain)
+
+
+def _windows(coupling: Coupling, pre: np.ndarray) -> np.ndarray:
+    """(sample, position, synapse of a channel): the pre-synaptic value that each synapse of a channel sees, 0 outside."""
+    topology = coupling.topology
+    if not isinstance(topology, Dense | Conv2d) or isinstance(topology, Conv2d) and topology.geometry.groups > 1:
+        raise RunError(
+            f"{coupling.name}: node perturbation is predicted for dense couplings and ungrouped convolutions"
+        )
+    positions = coupling.post.positions
+    unit, node, synapse = topology.indices()
+    first = node < positions  # the other channels see the same
+    table = np.full((positions, topology.n_synapses * positions // topology.n_post), topology.n_pre)
+    table[node[first], synapse[first]] = unit[first]
+    padded = np.concatenate([pre, np.zeros((len(pre), 1))], axis=1)
+    return padded[:, table]

@@ -1,0 +1,149 @@
+"""Predictions for circuits: what they read of a session against its own gradients, and what they say against a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mgdcircuits import Session, load
+from mgdcircuits.analysis.prediction import node_layers, parameter_blocks, predict
+from mgdcircuits.analysis.theory import combined, weight_perturbation
+from mgdcircuits.errors import RunError
+
+ROOT = Path(__file__).parents[2]
+SMALL_CONV = ROOT / "tests" / "netlists" / "valid" / "small_conv.yaml"
+NODES = """
+include: {base}
+circuit: nodes
+parameters: {{delta: 1e-6}}
+clocks: {{tau_theta: 1000000000*iteration}}
+learning:
+  wp: none
+  np:
+    perturb: {{theta: delta*bernoulli(), every: tau_p, blocks: {blocks}}}
+    passes: {{clean: 0, plus: 1}}
+    estimate:
+      w: (C.plus - C.clean)*theta_post*x_pre.clean/delta**2
+      b: (C.plus - C.clean)*theta/delta**2
+    update: {{request: -G, every: tau_theta}}
+"""
+WEIGHTS = (
+    NODES.partition("    perturb")[0]
+    + """
+    perturb: {{theta_w: delta*bernoulli(), theta_b: delta*bernoulli(), every: tau_p, blocks: {blocks}}}
+    passes: {{clean: 0, plus: 1}}
+    estimate: (C.plus - C.clean)*theta/delta**2
+    update: {{request: -G, every: tau_theta}}
+"""
+)
+RNG = np.random.default_rng(7)
+X, Y = RNG.random((3, 1, 4, 4)), np.array([0, 1, 3])
+
+
+def circuit(folder: Path, text: str, blocks: str = "layer", **overrides):
+    path = folder / "net.yaml"
+    path.write_text(text.format(base=SMALL_CONV, blocks=blocks))
+    return load(path, **overrides)
+
+
+def presented(made, members: int = 1) -> Session:
+    session = Session(made, batch=len(X), members=members, seed=5, target="numpy", dtype="float64")
+    for values in session.parameters.values() if members > 1 else ():
+        values[...] = values[0]
+    session.present(X, Y)
+    return session
+
+
+def measured(session: Session, exact: np.ndarray, names: list[str], n: int, windows: int) -> tuple[float, float]:
+    """Noise of one draw across and along the gradient, from sums over windows of n draws of all members."""
+    before, across, along = 0.0, [], []
+    for k in range(windows):
+        session.step(n)
+        found = session.gradient_estimate()
+        total = np.concatenate([found[name].reshape(session.members, -1) for name in names], axis=1) * n * (k + 1)
+        window, before = (total - before) / n, total
+        towards = window @ exact / np.linalg.norm(exact)
+        across.append((window**2).sum(1) - towards**2)
+        along.append((towards - np.linalg.norm(exact)) ** 2)
+    return tuple(n * float(np.mean(values)) / (exact @ exact) for values in (across, along))
+
+
+@pytest.mark.parametrize("text", [WEIGHTS, NODES], ids=["weights", "nodes"])
+@pytest.mark.parametrize("blocks", ["layer", "all"])
+def test_what_a_running_circuit_does(tmp_path, text, blocks):
+    made = circuit(tmp_path, text, blocks)
+    one = presented(made)
+    exact = one.exact_gradient()
+    prediction = predict(one)
+    many = presented(made, members=300)
+    for name in one.parameters:
+        np.testing.assert_array_equal(many.parameters[name][-1], one.parameters[name])
+    names = list(exact)
+    across, along = measured(many, np.concatenate([exact[n].ravel() for n in names]), names, n=10, windows=40)
+    assert prediction.network.across == pytest.approx(across, rel=0.04)
+    assert prediction.network.along == pytest.approx(along, rel=0.08)
+    assert list(prediction.blocks) == (["conv", "logits"] if blocks == "layer" else ["conv+logits"])
+
+
+def test_blocks_of_weights_follow_the_exact_gradient(tmp_path):
+    session = presented(circuit(tmp_path, WEIGHTS))
+    exact = session.exact_gradient()
+    prediction = predict(session)
+    for name in ("conv", "logits"):
+        block = np.concatenate([exact[f"{name}.w"].ravel(), exact[f"{name}.b"]])
+        assert prediction.blocks[name] == weight_perturbation(block)
+    assert prediction.network == combined(prediction.blocks.values())
+
+
+def assert_same_gradients(session: Session) -> None:
+    """Slopes of nodes times inputs of parameters are the exact gradients per sample."""
+    exact = session.exact_gradient(per_sample=True)
+    for name, layers in node_layers(session).items():
+        (layer,) = layers
+        made = np.einsum("bop,bpf->bof", layer.slopes, layer.inputs)
+        weights = exact[f"{name}.w"].reshape(*made.shape[:2], -1)
+        np.testing.assert_allclose(made[..., :-1], weights, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(made[..., -1], exact[f"{name}.b"], rtol=1e-9, atol=1e-12)
+
+
+def test_node_slopes_of_a_convolution(tmp_path):
+    assert_same_gradients(presented(circuit(tmp_path, NODES, channels=3)))
+
+
+def test_node_slopes_where_biases_are_subtracted():
+    session = Session(load(ROOT / "netlists" / "xor_np.yaml"), batch=4, seed=1, target="numpy", dtype="float64")
+    session.present(np.array([[0, 0], [1, 0], [0, 1], [1, 1.0]]), np.array([[0], [1], [1], [0.0]]))
+    exact = session.exact_gradient(per_sample=True)
+    (layers,) = node_layers(session).values()  # one block of both populations
+    for layer, name in zip(layers, ("hidden_layer", "output"), strict=True):
+        made = np.einsum("bop,bpf->bof", layer.slopes, layer.inputs)
+        np.testing.assert_allclose(made[..., :-1], exact[f"{name}.w"], atol=1e-12)
+        np.testing.assert_allclose(made[..., -1], exact[f"{name}.b"], atol=1e-12)
+
+
+def test_only_one_member(tmp_path):
+    with pytest.raises(RunError, match="a prediction is of one member; the session has 2"):
+        predict(presented(circuit(tmp_path, WEIGHTS), members=2))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("weights: {{replace: {{I_post: sinh(w + theta_w)*x_pre}}}}", r"predicted for couplings weight\*x_pre"),
+        ("tanh: {{replace: {{x: tanh(I + b + theta_b + 0.1*theta)}}}}", "do not enter the neuron side by side"),
+        ("tanh: {{replace: {{x: tanh(I + b + theta_b) + theta}}}}", "do not enter the neuron side by side"),
+    ],
+)
+def test_what_node_perturbation_does_not_cover(tmp_path, change, message):
+    session = presented(circuit(tmp_path, f"{NODES}kinds: {{{{{change}}}}}\n"))
+    with pytest.raises(RunError, match=message):
+        predict(session)
+
+
+def test_an_evaluation_that_is_perturbed_as_a_whole_is_one_block(tmp_path):
+    made = circuit(tmp_path, WEIGHTS, "all")
+    assert parameter_blocks(made, made.spec.learning[0]) == {
+        "conv+logits": ["conv.w", "conv.b", "logits.w", "logits.b"]
+    }
