@@ -82,7 +82,7 @@ def _alone(session: mgd.Session, nodes: list[Node]) -> CppTarget:
         program, session.clocks, session.seeds, session.batch, session.target.dtype, THREADS, ("iteration",)
     )
     for array in program.arrays:
-        target.array(array.name)[...] = session.target.array(array.name)
+        target.write(array.name, session.target.array(array.name))
     return target
 
 

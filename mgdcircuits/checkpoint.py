@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mgdcircuits.circuit.carried import carried
-from mgdcircuits.circuit.circuit import Circuit
+from mgdcircuits.circuit.circuit import Circuit, load_again
 from mgdcircuits.errors import RunError
-from mgdcircuits.netlist import load as load_spec
 from mgdcircuits.netlist.spec import CircuitSpec
 from mgdcircuits.storage import Chunk, pack, unpack, write_whole
 
@@ -88,8 +87,8 @@ class Checkpoint:
             raise RunError(
                 f"{self.path}: the run learned from other data; give the same, or none and then set_data(...)"
             )
-        for name, view in fits.items():
-            view[...] = self.arrays[name]
+        for name in fits:
+            session.target.write(name, self.arrays[name])
         session.pinned = self.about["pinned"]
         session.target.iteration = self.about["iteration"]
         session.target.parameters.update(self.about["parameters"])
@@ -205,9 +204,7 @@ def resume(
     saved = read(path)
     about = saved.about
     if circuit is None:
-        file = Path(about["file"])
-        source = file if file.is_file() and file.read_text(errors="replace") == about["netlist"] else about["netlist"]
-        circuit = Circuit(load_spec(source, about["overrides"]))
+        circuit = load_again(about["netlist"], about["file"], about["overrides"])
     saved.check_circuit(circuit.spec)
     session = Session(
         circuit,

@@ -33,11 +33,11 @@ def compare(session: Session, groups: Sequence[str]) -> dict[str, np.ndarray]:
     estimate = session.gradient_estimate()
     try:
         for name, values in before.items():
-            target.array(name)[...] = values
+            target.write(name, values)
         return _angles(estimate, session.exact_gradient(wrt=list(estimate)), groups, session.members)
     finally:
         for name, values in after.items():
-            target.array(name)[...] = values
+            target.write(name, values)
 
 
 def _angles(

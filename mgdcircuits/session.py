@@ -116,10 +116,10 @@ class Session(SpikingSession):
     def _initialise(self) -> None:
         """Initial values of all variables, by keyed draws in numpy for both targets; what nothing ever writes."""
         for name, values in self.circuit.fixed.items():
-            self.target.array(name)[...] = values[:, None, None]
+            self.target.write(name, values[:, None, None])
         for name, (_, variable, array) in self.circuit.variables.items():
             if variable.initial is not None:
-                self.target.array(array.name)[...] = self._initial_values(name, array)
+                self.target.write(array.name, self._initial_values(name, array))
 
     def _initial_values(self, name: str, array: Array) -> np.ndarray:
         lanes = self.batch if array.sharing is Sharing.REPLICA else 1
@@ -390,7 +390,7 @@ class Session(SpikingSession):
             self.target.run("evaluate")
             found = read()
             for name, value in kept.items():
-                self.target.array(name)[...] = value
+                self.target.write(name, value)
         return found
 
     def evaluate(self, x: np.ndarray, y: np.ndarray, scale: float = 1.0) -> Evaluation:
@@ -405,7 +405,7 @@ class Session(SpikingSession):
         wide = self._evaluator(len(x))
         for array in self.program.arrays:
             if array.sharing is Sharing.MEMBER:
-                wide.target.array(array.name)[...] = self.target.array(array.name)
+                wide.target.write(array.name, self.target.array(array.name))
         wide.target.parameters.update(self.target.parameters)
         wide.target.iteration = self.target.iteration
         wide.target.threads = self.target.threads
@@ -458,11 +458,8 @@ class Session(SpikingSession):
     def _reset_states(self) -> None:
         for name, (_, variable, array) in self.circuit.variables.items():
             if variable.role is Role.STATE:
-                view = self.target.array(array.name)
-                if variable.initial is None:
-                    view[...] = 0
-                else:
-                    view[...] = self._initial_values(name, array)
+                drawn = 0.0 if variable.initial is None else self._initial_values(name, array)
+                self.target.write(array.name, drawn)
 
     def exact_gradient(self, wrt: Sequence[str] | None = None, per_sample: bool = False) -> dict[str, np.ndarray]:
         """The exact gradient of the mean cost over the presented batch, by reverse mode.

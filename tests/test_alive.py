@@ -248,7 +248,7 @@ def test_parameters_changed_through_their_views(target, batch):
     other = Session(load(CONV), **options)  # with the changed values from the beginning
     other.step(4)
     for array in carried(other.program):
-        other.target.array(array.name)[...] = session.target.array(array.name)
+        other.target.write(array.name, session.target.array(array.name))
     assert not np.array_equal(session.evaluate(IMAGES, LABELS).cost, before.cost)
     np.testing.assert_array_equal(session.outputs(), other.outputs())
     for one in (session, other):
@@ -273,7 +273,7 @@ def test_back_to_an_earlier_state(target):
     expected = state(session)
     session.step(100), session.cost()
     for name, values in kept.items():
-        session.target.array(name)[...] = values
+        session.target.write(name, values)
     session.target.iteration = 7
     session.step(9)
     for name, values in expected.items():

@@ -107,7 +107,7 @@ def test_states_of_circuits_in_time(netlist):
     session = mgd.Session(circuit, target="numpy", data="xor" if netlist == "analog_rc" else None)
     session.step(1)
     state = {"analog_rc": "hidden.g", "lif_reward": "lif.w"}[netlist]
-    session.target.array(state)[...] = np.nan
+    session.target.write(state, np.nan)
     text = diverges(session, 1, calls=1000)
     assert state in text
 

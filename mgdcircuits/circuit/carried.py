@@ -17,6 +17,7 @@ from mgdcircuits.circuit.program import (
     MemberMean,
     Node,
     Program,
+    Read,
     Reduction,
     Sample,
     Step,
@@ -33,47 +34,85 @@ def carried(program: Program) -> tuple[Array, ...]:
     with kernels whose loops are not known here (deliveries of spikes) carry everything.
     """
     try:
-        exposed = _exposed(program.iteration, set()) | _exposed(program.evaluate, set())
+        names = exposed(program.iteration, set()) | exposed(program.evaluate, set())
     except NotImplementedError:
         return program.arrays
-    return tuple(a for a in program.arrays if a.name in exposed)
+    return tuple(a for a in program.arrays if a.name in names)
 
 
-def _exposed(nodes: Iterable[Node], written: set[str]) -> set[str]:
-    """Names that are read before they are in `written`, to which whatever the nodes certainly write is added."""
-    exposed: set[str] = set()
+def exposed(nodes: Iterable[Node], written: set[str]) -> set[str]:
+    """Names that are read before they are in `written`, to which whatever the nodes certainly write is added.
+
+    Raises
+    ------
+    NotImplementedError
+        A kernel whose loop is not known here.
+    """
+    found: set[str] = set()
     for node in nodes:
         match node:
             case Step():
-                exposed |= _reads(node) - written
-                written |= _writes(node)
+                found |= _read(node) - written
+                written |= _written(node)
             case Copy(source, target):
-                exposed |= {source} - written
+                found |= {source} - written
                 written.add(target)
             case Clear(target):
                 written.add(target)
             case Ticks(_, body):
-                exposed |= _exposed(body, written)
+                found |= exposed(body, written)
             case Every(_, _, body) | Between(_, _, body):
-                exposed |= _exposed(body, set(written))  # may be left out
+                found |= exposed(body, set(written))  # may be left out
             case Count():
                 pass
             case _:
                 raise NotImplementedError(type(node).__name__)
-    return exposed
+    return found
 
 
-def _reads(step: Step) -> set[str]:
+def reads(nodes: Iterable[Node]) -> set[str]:
+    """Names of all arrays that nodes may read."""
+    found: set[str] = set()
+    for node in nodes:
+        match node:
+            case Step():
+                found |= _read(node)
+            case Copy(source=source):
+                found.add(source)
+            case Ticks(body=body) | Every(body=body) | Between(body=body):
+                found |= reads(body)
+    return found
+
+
+def writes(nodes: Iterable[Node]) -> set[str]:
+    """Names of all arrays that nodes may change."""
+    found: set[str] = set()
+    for node in nodes:
+        match node:
+            case Step(kernel=Sample() as kernel):
+                found |= {array.name for array, *_ in (*kernel.inputs, *kernel.of_target)} | {kernel.labels.name}
+            case Step():
+                found |= _written(node)
+            case Copy(target=target) | Clear(target=target):
+                found.add(target)
+            case Ticks(body=body) | Every(body=body) | Between(body=body):
+                found |= writes(body)
+    return found
+
+
+def _read(step: Step) -> set[str]:
     kernel = step.kernel
     if not isinstance(kernel, KNOWN):
         raise NotImplementedError(type(kernel).__name__)
-    names = kernel.reads()  # perturbations that are not active too: a target may multiply them by zero
+    operands = [o for o in kernel.operands.values() if isinstance(o, Read)]
+    # no target reads a perturbation that is not active
+    names = {o.array.name for o in operands if not o.amplitude or o.array.name in step.active}
     if isinstance(kernel, Couple | Fold) and kernel.add:
         names |= {a.name for a in kernel.writes.values()}
     return {step.rename.get(n, n) for n in names}
 
 
-def _writes(step: Step) -> set[str]:
+def _written(step: Step) -> set[str]:
     """Arrays that hold nothing of their old values afterwards; samples are not always presented."""
     if isinstance(step.kernel, Sample):
         return set()

@@ -309,3 +309,10 @@ def load(path: str | Path, **overrides: Any) -> Circuit:
         Everything found wrong, each with file and line.
     """
     return Circuit(load_spec(path, overrides))
+
+
+def load_again(text: str, file: str | Path, overrides: Mapping[str, Any]) -> Circuit:
+    """The circuit of a netlist that was read before: from its file where that still says the same, else from its text."""
+    path = Path(file)
+    same = path.is_file() and path.read_text(errors="replace") == text
+    return Circuit(load_spec(path if same else text, overrides))

@@ -39,8 +39,10 @@ from mgdcircuits.circuit.program import (
     Step,
     Ticks,
     Word,
+    steps,
 )
 from mgdcircuits.circuit.topology import Sparse
+from mgdcircuits.codegen.concurrent import Together, together
 from mgdcircuits.codegen.fuse import Fused, Fusion, is_local, positions_of, runs, spreadable
 from mgdcircuits.codegen.hoist import increments, multiplied, split, without
 from mgdcircuits.codegen.rendering import cpp_expression, names
@@ -171,6 +173,7 @@ class Emitter:
 #include <mgd/philox_fill.hpp>
 #include <mgd/pool2d.hpp>
 #include <mgd/sparse.hpp>
+#include <mgd/together.hpp>
 #include <mgd/units.hpp>
 
 namespace mgd_generated {{
@@ -181,22 +184,36 @@ using T = Y::T;
 using V = Y::V;
 using D = Y::D;
 
-struct Session {{
-{members}  double p[{len(self.parameter_index) or 1}];
-  std::vector<std::uint64_t> keys;          // [site][MP]
-  std::vector<std::uint64_t> lane_keys;     // [site][R]
-  std::vector<std::uint32_t> lane_replica;  // [R]
-  std::vector<std::uint32_t> no_replica;    // [MP]
-  std::vector<std::vector<T>> scratch;
+// What changes between runs and in the course of one.
+struct Now {{
+  double p[{len(self.parameter_index) or 1}];
   std::int64_t n_p = 0, evaluation = 0, tick = 0, offset = 0;
-  int threads = 1;
+  std::int64_t version = 0;  // counts changes of parameters
   const std::uint8_t* x_bytes = nullptr;
   const float* x_floats = nullptr;
   const double* y_values = nullptr;
   std::int64_t n_samples = 0, n_inputs = 0, n_targets = 0;
   double x_scale = 1;
+}};
+
+struct Session : Now {{
+{members}  const T* zeros = nullptr;  // what a perturbation that is not active reads
+  Now& now() {{ return *this; }}
+  std::vector<std::uint64_t> keys;          // [site][MP]
+  std::vector<std::uint64_t> lane_keys;     // [site][L]
+  std::vector<std::uint32_t> lane_replica;  // [L]
+  std::vector<std::uint32_t> no_replica;    // [MP]
+  std::vector<std::vector<T>> scratch;
+  int threads = 1;
   std::vector<Sparse> edges;
-  static constexpr Index slack = 256;  // numbers before and after a buffer that a vector may read and not use
+  std::vector<std::shared_ptr<Session>> others;  // for other threads, which run parts of an iteration
+  std::vector<std::shared_ptr<void>> owned;
+  template <class A>
+  A* own(Index n) {{
+    const auto array = allocate_shared<A>(n);
+    owned.push_back(array);
+    return array.get();
+  }}
   std::vector<const double*> watched;  // numbers of replicas that must stay finite
   std::uint64_t count_period() const {{ return static_cast<std::uint64_t>(offset + n_p * {self.ticks} + tick); }}
   std::uint64_t count_pass() const {{
@@ -204,17 +221,16 @@ struct Session {{
   }}
   std::uint64_t count_write() const {{ return static_cast<std::uint64_t>(offset + n_p); }}
   const std::uint64_t* site_keys(int site) const {{ return keys.data() + site * Y::MP; }}
-  const std::uint64_t* block_keys(int site, Index block) const {{ return lane_keys.data() + site * Y::R + block * Y::W; }}
+  const std::uint64_t* block_keys(int site, Index block) const {{ return lane_keys.data() + site * Y::L + block * Y::W; }}
   const std::uint32_t* block_replica(Index block) const {{ return lane_replica.data() + block * Y::W; }}
   T* buffer(int k, Index n) {{
     if (static_cast<int>(scratch.size()) <= k) scratch.resize(k + 1);
-    if (static_cast<Index>(scratch[k].size()) < n + 2 * slack) scratch[k].resize(n + 2 * slack);
+    if (static_cast<Index>(scratch[k].size()) < n + 2 * room) scratch[k].resize(n + 2 * room);
     if (static_cast<int>(held.size()) <= k) held.resize(k + 1);
     held[k] = at(k);
     return at(k);
   }}
   // Whether what slot k holds was evaluated before a parameter changed, or with other factors of perturbations.
-  std::int64_t version = 0;
   std::vector<std::pair<std::int64_t, std::vector<double>>> evaluated;
   bool stale(int k, std::initializer_list<double> factors) {{
     if (static_cast<int>(evaluated.size()) <= k) evaluated.resize(k + 1, {{-1, {{}}}});
@@ -230,31 +246,26 @@ struct Session {{
     held[slot + k] = array;
     if (static_cast<int>(evaluated.size()) > slot) evaluated[slot].first = -1;
   }}
-  T* at(int k) {{ return scratch[k].data() + slack; }}
+  static constexpr Index room = slack / sizeof(T);
+  T* at(int k) {{ return scratch[k].data() + room; }}
 }};
 """
 
     def _tail(self) -> str:
         sizes = []
         for k, a in enumerate(self.program.arrays):
-            stride = "Y::R" if a.sharing is Sharing.REPLICA else "Y::MP"
-            made = f"make<{CPP_TYPE[a.precision]}>(all, {k}, {a.n}LL * {stride})"
+            made = f"make<{CPP_TYPE[a.precision]}>(all, {k}, {self._numbers(a)})"
             sizes.append(f"  s->a{k} = {made};")
-        frees = "".join(
-            f"    std::free(reinterpret_cast<char*>(s->a{k}) - slack);\n" for k in range(len(self.program.arrays))
-        )
-        cases = "\n".join(f"      case {k}: phase_{n}(*s); break;" for k, n in enumerate(self.chosen))
+        frees = "".join(f"    release(s->a{k});\n" for k in range(len(self.program.arrays)))
+        kernels = [s.kernel for nodes in self.chosen.values() for s in steps(nodes)]
+        most = max((self._work(k) for k in kernels if isinstance(k, Couple | Elements)), default=0)
+        cases = "\n".join(f"        case {k}: phase_{n}(*s); break;" for k, n in enumerate(self.chosen))
         n_sites = len(self.sites)
         return f"""
-constexpr std::size_t slack = 1024;  // bytes before and after an array that a vector may read and not use
 template <class A>
 A* make(void** all, int k, Index n) {{  // all[k] is an array of another library of the same session, or null
-  if (all[k]) return static_cast<A*>(all[k]);
-  const std::size_t bytes = (static_cast<std::size_t>(n) * sizeof(A) + 63) / 64 * 64 + 2 * slack;
-  void* p = std::aligned_alloc(64, bytes);
-  if (!p) throw std::bad_alloc();
-  std::memset(p, 0, bytes);
-  return static_cast<A*>(all[k] = static_cast<char*>(p) + slack);
+  if (!all[k]) all[k] = allocate<A>(n);
+  return static_cast<A*>(all[k]);
 }}
 }}  // namespace mgd_generated
 
@@ -265,13 +276,14 @@ Session* mgd_create(void** all, std::int64_t* layout) {{
   Session* s = new Session();
 {chr(10).join(sizes)}
   s->keys.resize({n_sites} * Y::MP);
-  s->lane_keys.resize({n_sites} * Y::R);
-  s->lane_replica.assign(Y::R, 0);
+  s->lane_keys.resize({n_sites} * Y::L);
+  s->lane_replica.assign(Y::L, 0);
   s->no_replica.assign(Y::MP, 0);
-  for (Index r = 0; r < Y::R; ++r)
+  for (Index r = 0; r < Y::L; ++r)
     s->lane_replica[r] = Y::lanes_are_members ? 0 : static_cast<std::uint32_t>(r % (Y::NBM * Y::W));
   s->edges.resize({len(self.topologies)});
-  layout[0] = Y::MP; layout[1] = Y::R; layout[2] = Y::lanes_are_members ? 0 : Y::NBM * Y::W;
+  s->zeros = s->own<T>({self._largest_perturbation()});
+  layout[0] = Y::MP; layout[1] = Y::W; layout[2] = Y::NBM; layout[3] = Y::RM; layout[4] = Y::lanes_are_members;
   return s;
   }} catch (const std::bad_alloc&) {{ return nullptr; }}
 }}
@@ -284,9 +296,9 @@ double* mgd_parameters(Session* s) {{ return s->p; }}
 void mgd_set_keys(Session* s, const std::uint64_t* keys) {{  // [site][member]
   for (int k = 0; k < {n_sites}; ++k) {{
     for (Index m = 0; m < Y::MP; ++m) s->keys[k * Y::MP + m] = keys[k * Y::M + (m < Y::M ? m : 0)];
-    for (Index r = 0; r < Y::R; ++r) {{
+    for (Index r = 0; r < Y::L; ++r) {{
       const Index m = Y::lanes_are_members ? (r < Y::M ? r : 0) : r / (Y::NBM * Y::W);
-      s->lane_keys[k * Y::R + r] = keys[k * Y::M + m];
+      s->lane_keys[k * Y::L + r] = keys[k * Y::M + m];
     }}
   }}
 }}
@@ -306,16 +318,19 @@ void mgd_watch(Session* s, const double* const* numbers, int n) {{ s->watched.as
 int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64_t offset, int threads) {{
   s->threads = threads; s->n_p = *n_p; s->offset = offset;
   ++s->version;  // parameters are written between calls
-  for (std::int64_t k = 0; k < n; ++k) {{
-    s->evaluation = 0;
-    s->tick = 0;
-    switch (phase) {{
+  bool finite = true;
+  with_team(threads, {most} * double(Y::R), [&] {{
+    for (std::int64_t k = 0; k < n && finite; ++k) {{
+      s->evaluation = 0;
+      s->tick = 0;
+      switch (phase) {{
 {cases}
+      }}
+      *n_p = s->n_p;
+      finite = all_finite<Y>(s->watched);
     }}
-    *n_p = s->n_p;
-    if (!all_finite<Y>(s->watched)) return 0;
-  }}
-  return 1;
+  }});
+  return finite;
 }}
 }}
 """
@@ -323,8 +338,49 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
     # Phases
 
     def _phase(self, name: str, nodes: Iterable[Node]) -> str:
-        body = "".join(f"  {line}\n" for line in self._nodes(nodes))
-        return f"static void phase_{name}(Session& s) {{\n  (void)s;\n{body}}}\n\n"
+        written: list[str] = []
+        lines: list[str] = []
+        serial: list[Node] = []
+        for node in [*(together(self.program) if name == "iteration" else nodes), None]:
+            if isinstance(node, Together) and self._shares(node):
+                lines += [*self._nodes(serial), *self._together(node, written)]
+                serial = []
+            elif isinstance(node, Together):
+                serial += [n for part in node.parts for n in part]
+            elif node is not None:
+                serial.append(node)
+        lines += self._nodes(serial)
+        return "".join([*written, _void(f"phase_{name}", lines)])
+
+    def _loads(self, node: Together) -> list[int]:
+        """Operations of each part, for one replica."""
+        return [
+            sum(self._work(s.kernel) for s in steps(part) if isinstance(s.kernel, Couple | Elements))
+            for part in node.parts
+        ]
+
+    def _shares(self, node: Together) -> bool:
+        """Whether two threads have about the same to do with some of the parts each."""
+        loads = self._loads(node)
+        return 2 * max(loads) <= 1.25 * sum(loads)
+
+    def _together(self, node: Together, written: list[str]) -> list[str]:
+        """The call of parts that may run at the same time; their functions are added to what is written."""
+        written += [_void(f"part_{k}", self._nodes(part)) for k, part in enumerate(node.parts)]
+        arrays = [self.program.arrays[self.arrays[name]] for name in node.private]
+        own = [f"o.{self._array(a.name)} = o.own<{CPP_TYPE[a.precision]}>({self._numbers(a)});" for a in arrays]
+        leave = [f"std::memcpy(to.{a}, from.{a}, {self._bytes(n)});" for n in node.left for a in [self._array(n)]]
+        loads = self._loads(node)
+        return [
+            f"together(s, Y::NB, {max(loads)} * double(Y::R), {sum(loads)} * double(Y::R),",
+            f"         {{{', '.join(f'part_{k}' for k in range(len(node.parts)))}}},",
+            f"         {{{', '.join(map(str, node.evaluations))}}},",
+            "         [](Session& o) {",
+            *(f"  {line}" for line in own),
+            "}, [](Session& to, const Session& from) {",
+            *(f"  {line}" for line in leave),
+            "});",
+        ]
 
     def _nodes(self, nodes: Iterable[Node]) -> list[str]:
         lines: list[str] = []
@@ -360,10 +416,19 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
     def _array(self, name: str) -> str:
         return f"a{self.arrays[name]}"
 
+    @staticmethod
+    def _numbers(array: Array) -> str:
+        return f"{array.n}LL * {'Y::R' if array.sharing is Sharing.REPLICA else 'Y::MP'}"
+
     def _bytes(self, name: str) -> str:
         a = self.program.arrays[self.arrays[name]]
-        stride = "Y::R" if a.sharing is Sharing.REPLICA else "Y::MP"
-        return f"{a.n}ULL * {stride} * sizeof({CPP_TYPE[a.precision]})"
+        return f"static_cast<std::size_t>({self._numbers(a)}) * sizeof({CPP_TYPE[a.precision]})"
+
+    def _largest_perturbation(self) -> str:
+        """How many numbers the longest array has that a kernel reads as a perturbation."""
+        kernels = [s.kernel for nodes in self.chosen.values() for s in steps(nodes)]
+        found = {n for k in kernels for n in k.perturbations()}
+        return f"std::max<Index>({{1, {', '.join(sorted(self._numbers(a) for a in self.program.arrays if a.name in found))}}})"
 
     def _calls(self, group: list[Step]) -> list[str]:
         """Steps in which replicas do not meet: all of them for one lane block after another."""
@@ -400,6 +465,9 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         finish = step.finish if isinstance(step, Fused) else step
         rename = {**finish.rename, **step.rename}
         arguments = [f"s.{self._array(rename.get(a.name, a.name))}" for a in made.arrays]
+        for k, a in enumerate(made.arrays):
+            if a.name in _inactive(finish, step):
+                arguments[k] = "s.zeros"
         if isinstance(step, Fused) and not step.kept:
             arguments[made.arrays.index(step.kernel.writes["target"])] = "nullptr"
         active = {a: s.factor for s in (finish, step) for a in s.active & s.kernel.perturbations()}
@@ -495,8 +563,10 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
                         value = f"static_cast<double>({pointer}[{unit} * Y::MP + m])"
                 else:
                     suffix = "_double" if kind == "D" else ""
-                    how = "rep" if array.sharing is Sharing.REPLICA else "mem"
-                    value = f"Y::{how}{suffix}({pointer}, {unit}, block)"
+                    if array.sharing is Sharing.REPLICA:
+                        value = f"Y::rep{suffix}({pointer}, {array.n}, {unit}, block)"
+                    else:
+                        value = f"Y::mem{suffix}({pointer}, {unit}, block)"
                 if amplitude:
                     type_ = {"V": "V", "D": "D", "scalar": "T"}[kind]
                     value = f"{type_}({_factor(array.name)}) * {value}"
@@ -586,7 +656,7 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         kind = "D" if kernel.precision is Precision.DOUBLE else "V"
         inside = self._operands(kernel, self._needed(kernel, statements), kind)
         inside += self._statements(kernel, statements, kind)
-        inside += [f"Y::put({_pointer(a)}, u, block, {kind}({n}));" for n, a in kernel.writes.items()]
+        inside += [f"Y::put({_pointer(a)}, {a.n}, u, block, {kind}({n}));" for n, a in kernel.writes.items()]
         return [*lines, *self._over_units(kernel.n, positions_of(kernel), 4 * len(statements), inside)]
 
     @staticmethod
@@ -761,13 +831,13 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
             lines = [f"const T* const {name}_of = s.held[slot + {number}];"]
             return lines, f"const V {name} = Y::mem({name}_of, syn, block);"
         self.preparation.append(f"{buffer}Y::R);")
-        inside = [*self._operands(kernel, names(part), "V"), f"Y::put({name}_of, {where}, block, V({value}));"]
+        inside = [*self._operands(kernel, names(part), "V"), f"Y::put({name}_of, {n}, {where}, block, V({value}));"]
         positions = self._side_positions(kernel, names(part), n)
         loop = self._over_units(n, positions, 8, inside, where)
         if not is_local(kernel):
             loop = ["for (Index block = 0; block < Y::NB; ++block) {", *(f"  {line}" for line in loop), "}"]
         lines = [f"T* const {name}_of = s.at(slot + {number});", *loop]
-        return lines, f"const V {name} = Y::rep({name}_of, {where}, block);"
+        return lines, f"const V {name} = Y::rep({name}_of, {n}, {where}, block);"
 
     @staticmethod
     def _side_positions(kernel: Couple, used: set[str], n: int) -> int:
@@ -798,13 +868,14 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         add = "true" if kernel.add else "false"
         if kernel.into is Into.PARAMETER:
             per_replica = "_per_replica" if target.sharing is Sharing.REPLICA else ""
-            return [f"into_parameter{per_replica}<Y>(topology, s.threads, f, {pointer}, {add});"]
+            extent = f", {target.n}" if per_replica else ""
+            return [f"into_parameter{per_replica}<Y>(topology, s.threads, f, {pointer}{extent}, {add});"]
         unit = "post" if kernel.into is Into.POST else "pre"
-        value = f"Y::rep({pointer}, {unit}, block) + acc" if kernel.add else "acc"
+        value = f"Y::rep({pointer}, {target.n}, {unit}, block) + acc" if kernel.add else "acc"
         if kernel.into is Into.POST:
             maximum = "true" if kernel.reduce is Reduce.MAX else "false"
-            return [*self._store(step, pointer, value), f"gather<Y, {maximum}>(topology, s.threads, block, f, store);"]
-        store = f"[&](Index {unit}, Index block, V acc) {LAMBDA} {{ Y::put({pointer}, {unit}, block, {value}); }}"
+            return [*self._store(step, target, value), f"gather<Y, {maximum}>(topology, s.threads, block, f, store);"]
+        store = f"[&](Index {unit}, Index block, V acc) {LAMBDA} {{ Y::put({pointer}, {target.n}, {unit}, block, {value}); }}"
         if kernel.winner:
             if "Pool2d" not in kernel.topology.cpp_type():
                 raise BuildError(f"{kernel.name}: the gradient of a maximum is available for pooling only")
@@ -813,11 +884,12 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
             return [f"topology.template to_pre_first_winner<V>(s.threads, Y::NB, {value}, f, {store});"]
         return [f"topology.template to_pre<V>(s.threads, Y::NB, f, {store});"]
 
-    def _store(self, step: Step, pointer: str, value: str) -> list[str]:
+    def _store(self, step: Step, target: Array, value: str) -> list[str]:
         """What becomes of a finished sum: it is stored, and the equation that reads it follows at once where one does."""
+        pointer = _pointer(target)
         uniforms, inside = [], []
         test = f"if ({pointer}) " if isinstance(step, Fused) else ""
-        inside.append(f"{test}Y::put({pointer}, post, block, {value});")
+        inside.append(f"{test}Y::put({pointer}, {target.n}, post, block, {value});")
         if isinstance(step, Fused):
             kernel = step.finish.kernel
             statements, uniforms = self._hoisted(kernel)
@@ -825,7 +897,7 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
             sums = {n for n, o in kernel.operands.items() if isinstance(o, Read) and _pointer(o.array) == pointer}
             inside += [f"V {name} = acc;" for name in sorted(sums & needed)]
             inside += self._operands(kernel, needed - sums, "V") + self._statements(kernel, statements, "V")
-            inside += [f"Y::put({_pointer(a)}, u, block, V({n}));" for n, a in kernel.writes.items()]
+            inside += [f"Y::put({_pointer(a)}, {a.n}, u, block, V({n}));" for n, a in kernel.writes.items()]
         return [
             "const auto store = [&] {",
             *(f"  {line}" for line in uniforms),
@@ -872,15 +944,15 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
             f"static_cast<std::uint64_t>(s.n_p / static_cast<std::int64_t>(s.p[{self.parameter_index['period_x']}]))"
         )
         choose = {
-            "random": f"integer(s.lane_keys[{site} * Y::R + r], s.lane_replica[r] % {self.layout.batch}, 0, count, n)",
+            "random": f"integer(s.lane_keys[{site} * Y::L + r], s.lane_replica[r] % {self.layout.batch}, 0, count, n)",
             "sequential": "(count * Y::B + b) % n",
-            "shuffle": f"permutation(s.lane_keys[{site} * Y::R + r], (count * Y::B + b) % n, n, (count * Y::B + b) / n)",
+            "shuffle": f"permutation(s.lane_keys[{site} * Y::L + r], (count * Y::B + b) % n, n, (count * Y::B + b) / n)",
         }[kernel.sampling]
         lines = [
             "if (!s.n_samples) return;",
             f"const std::uint64_t count = {count}, n = static_cast<std::uint64_t>(s.n_samples);",
-            "Index chosen[Y::R];",
-            "for (Index r = 0; r < Y::R; ++r) {",
+            "Index chosen[Y::L];",
+            "for (Index r = 0; r < Y::L; ++r) {",
             "  const std::uint64_t b = s.lane_replica[r] % Y::B; (void)b;",
             f"  chosen[r] = static_cast<Index>({choose});",
             "}",
@@ -891,9 +963,11 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
                 array, expression, operands, f"const Index k = chosen[r] * s.n_inputs + u; x_lanes[l] = {read};"
             )
         if kernel.labels.name in self.arrays:
-            lines.append(
-                f"if (s.n_targets == 1) for (Index r = 0; r < Y::R; ++r) {_pointer(kernel.labels)}[r] = s.y_values[chosen[r]];"
-            )
+            lines += [
+                "if (s.n_targets == 1) for (Index block = 0; block < Y::NB; ++block)",
+                "  for (Index l = 0; l < Y::width(block); ++l)",
+                f"    {_pointer(kernel.labels)}[Y::start(1, block) + l] = s.y_values[chosen[block * Y::W + l]];",
+            ]
         for array, expression, operands, is_label in kernel.of_target:
             element = "" if is_label else " * s.n_targets + u"
             lines += self._present(array, expression, operands, f"x_lanes[l] = T(s.y_values[chosen[r]{element}]);")
@@ -912,11 +986,26 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
             "      T x_lanes[Y::W];",
             f"      for (int l = 0; l < Y::W; ++l) {{ const Index r = block * Y::W + l; {read} }}",
             f"      {' '.join([*loads, *xs])}",
-            f"      Y::put({_pointer(array)}, u, block, V({cpp_expression(expression)}));",
+            f"      Y::put({_pointer(array)}, {array.n}, u, block, V({cpp_expression(expression)}));",
             "    }",
             "  });",
             "}",
         ]
+
+
+def _void(name: str, lines: Iterable[str]) -> str:
+    """A function of a session."""
+    return "".join([f"static void {name}(Session& s) {{\n  (void)s;\n", *(f"  {line}\n" for line in lines), "}\n\n"])
+
+
+def _inactive(*together: Step) -> set[str]:
+    """Perturbations that steps read as such alone and with the factor zero."""
+    plain: set[str] = set()
+    for step in together:
+        reads = [o for o in step.kernel.operands.values() if isinstance(o, Read)]
+        plain |= {o.array.name for o in reads if not o.amplitude or o.array.name in step.active}
+        plain |= {a.name for a in step.kernel.writes.values()}
+    return {name for step in together for name in step.kernel.perturbations()} - plain
 
 
 def _key(step: Step) -> tuple:

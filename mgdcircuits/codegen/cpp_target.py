@@ -1,14 +1,16 @@
-"""The C++ target: generated code in this process, its state as numpy views."""
+"""The C++ target: generated code in this process, its state as numpy arrays."""
 
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from mgdcircuits.circuit.clocks import Clocks
-from mgdcircuits.circuit.program import Program
+from mgdcircuits.circuit.program import Array, Program
 from mgdcircuits.circuit.topology import Sparse
 from mgdcircuits.codegen import compiler
 from mgdcircuits.codegen.cpp_emitter import Emitter, Layout, choose_lanes
@@ -31,6 +33,22 @@ _SIGNATURES = {
 }
 
 
+class Places(NamedTuple):
+    """Where the numbers of replicas lie; see ``include/mgd/layout.hpp``."""
+
+    member_stride: int  # from one element of an array per member to the next
+    lanes: int  # numbers of a unit in a lane block
+    blocks: int  # of a member, or of all where lanes are members
+    replicas: int  # numbers of a unit for a member, padding included
+    lanes_are_members: int
+
+
+def _view(pointer: int, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """Memory as an array, no copy."""
+    flat = (ctypes.c_byte * (math.prod(shape) * dtype.itemsize)).from_address(pointer)
+    return np.frombuffer(flat, dtype).reshape(shape)
+
+
 LATER = (("gradient",), ("per_sample_gradient",), ITERATE)
 
 
@@ -47,9 +65,9 @@ class _Compiled:
         for name, (arguments, result) in _SIGNATURES.items():
             function = getattr(self.library, name)
             function.argtypes, function.restype = arguments, result
-        self.strides = (ctypes.c_int64 * 3)()
+        self.places = (ctypes.c_int64 * len(Places._fields))()
         self.owner = not any(pointers)
-        self.handle = self.library.mgd_create(pointers, self.strides)
+        self.handle = self.library.mgd_create(pointers, self.places)
         if not self.handle:
             raise BuildError("not enough memory for the circuit; use a smaller batch, fewer members or a smaller net")
         numbers = ctypes.c_double * max(1, len(program.parameters))
@@ -99,20 +117,46 @@ class CppTarget(Target):
         self._pointers = (ctypes.c_void_p * len(program.arrays))()
         self._main = _Compiled(self, phases, self._pointers)
         self._compiled = {phases: self._main}
-        strides = self._main.strides
-        self._views = {a.name: self._view(a, p, strides) for a, p in zip(program.arrays, self._pointers, strict=True)}
+        self._places = Places(*self._main.places)
+        self._arrays = {a.name: (a, p) for a, p in zip(program.arrays, self._pointers, strict=True)}
 
-    def _view(self, array, pointer: int, strides) -> np.ndarray:
-        """(elements, member, batch or 1) without padding, no copy."""
-        member_stride, replica_stride, lanes_of_member = strides
-        dtype = self.numpy_dtype(array)
-        replica = array.sharing is Sharing.REPLICA
-        stride = replica_stride if replica else member_stride
-        flat = (ctypes.c_byte * (array.n * stride * dtype.itemsize)).from_address(pointer)
-        flat = np.frombuffer(flat, dtype).reshape(array.n, stride)
-        if replica and lanes_of_member:
-            return flat.reshape(array.n, self.members, lanes_of_member)[:, :, : self.batch]
-        return flat[:, : self.members, None]
+    def _memory(self, array: Array, pointer: int) -> list[np.ndarray]:
+        """The memory of an array as views (elements, member, lanes) of all replicas in order, padding included."""
+        places, dtype = self._places, self.numpy_dtype(array)
+        if array.sharing is Sharing.MEMBER:
+            return [_view(pointer, dtype, (array.n, places.member_stride))[:, : self.members, None]]
+        if places.lanes_are_members:
+            blocks = _view(pointer, dtype, (places.blocks, array.n, places.lanes))
+            return [block[:, :, None] for block in blocks]
+        members = _view(pointer, dtype, (self.members, array.n * places.replicas))
+        whole, rest = divmod(places.replicas, places.lanes)
+        end = whole * array.n * places.lanes
+        blocks = members[:, :end].reshape(self.members, whole, array.n, places.lanes)
+        found = [block.swapaxes(0, 1) for block in blocks.swapaxes(0, 1)]
+        return [*found, members[:, end:].reshape(self.members, array.n, rest).swapaxes(0, 1)] if rest else found
+
+    def array(self, name: str) -> np.ndarray:
+        array, pointer = self._arrays[name]
+        memory = self._memory(array, pointer)
+        if array.sharing is Sharing.MEMBER:
+            return memory[0]
+        joined = np.concatenate(memory, axis=1 if self._places.lanes_are_members else 2)
+        joined.flags.writeable = False
+        return joined[:, : self.members, : self.batch]
+
+    def write(self, name: str, values: np.ndarray | float) -> None:
+        array, pointer = self._arrays[name]
+        lanes = self.batch if array.sharing is Sharing.REPLICA else 1
+        values = np.broadcast_to(values, (array.n, self.members, lanes))
+        axis = 1 if self._places.lanes_are_members else 2
+        first = 0
+        for block in self._memory(array, pointer):
+            last = min(first + block.shape[axis], values.shape[axis])
+            if axis == 1:
+                block[:, : last - first] = values[:, first:last]
+            else:
+                block[:, :, : last - first] = values[:, :, first:last]
+            first = last
 
     @property
     def iteration(self) -> int:
@@ -122,9 +166,6 @@ class CppTarget(Target):
     @iteration.setter
     def iteration(self, value: int) -> None:
         self._n_p = ctypes.c_int64(value)
-
-    def array(self, name: str) -> np.ndarray:
-        return self._views[name]
 
     def set_data(self, data: Data | None) -> None:
         self.data = data

@@ -87,7 +87,7 @@ def visit(target: NumpyTarget, node: Look) -> None:
     made = recorder(target)
     match node:
         case Emit(population, spikes):
-            found = np.nonzero(target.array(spikes) > 0.5)
+            found = np.nonzero(target.arrays[spikes] > 0.5)
             if len(found[0]):
                 made.spikes.setdefault(population, []).append((now(target), found))
         case Observe():
@@ -95,7 +95,7 @@ def visit(target: NumpyTarget, node: Look) -> None:
             for trace in made.traces.values():
                 if tick % trace.every == 0:
                     trace.ticks.append(tick)
-                    trace.values.append(target.array(trace.array)[trace.units].copy())
+                    trace.values.append(target.arrays[trace.array][trace.units].copy())
         case Forget():
             made.forget()
 
@@ -170,7 +170,7 @@ def remember(target: NumpyTarget, step: Step, kernel: Remember) -> None:
     """Copy the spikes into the row of this tick."""
     n = kernel.spikes.n
     row = now(target) % kernel.rows
-    target.array(kernel.history.name)[row * n : (row + 1) * n] = target.array(kernel.spikes.name)
+    target.arrays[kernel.history.name][row * n : (row + 1) * n] = target.arrays[kernel.spikes.name]
 
 
 def pathway(target: NumpyTarget, step: Step, kernel: Pathway) -> None:
@@ -186,7 +186,7 @@ def pathway(target: NumpyTarget, step: Step, kernel: Pathway) -> None:
 
 
 def _arrivals(target: NumpyTarget, kernel: Pathway) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    history = target.array(kernel.spikes.name)
+    history = target.arrays[kernel.spikes.name]
     history = history.reshape(kernel.rows, -1, *history.shape[1:])
     tick = now(target)
     pre, post = _wiring(kernel)

@@ -82,10 +82,11 @@ class NumpyTarget(Target):
         phases: tuple[str, ...] = ITERATE,
     ) -> None:
         super().__init__(program, clocks, seeds, batch, dtype, threads, phases)
-        self._arrays: dict[str, np.ndarray] = {}
+        self.arrays: dict[str, np.ndarray] = {}
         for a in program.arrays:
             lanes = batch if a.sharing is Sharing.REPLICA else 1
-            self._arrays[a.name] = np.zeros((a.n, self.members, lanes), self.numpy_dtype(a))
+            self.arrays[a.name] = np.zeros((a.n, self.members, lanes), self.numpy_dtype(a))
+        self._sharing = {a.name: a.sharing for a in program.arrays}
         self._keys: dict[str, np.ndarray] = {}
         self._drawn: dict[str, tuple[int, int, np.ndarray | None]] = {}
         self.evaluation = 0
@@ -93,14 +94,19 @@ class NumpyTarget(Target):
         self._count_offset = 0
 
     def array(self, name: str) -> np.ndarray:
-        return self._arrays[name]
+        view = self.arrays[name].view()
+        view.flags.writeable = self._sharing[name] is Sharing.MEMBER
+        return view
+
+    def write(self, name: str, values: np.ndarray | float) -> None:
+        self.arrays[name][...] = values
 
     def set_data(self, data: Data | None) -> None:
         self.data = data
 
     def run(self, phase: str, count: int = 1) -> bool:
         self._count_offset = 0 if phase == "iteration" else EVALUATION_COUNT
-        watched = [self._arrays[name] for name in self.watched]
+        watched = [self.arrays[name] for name in self.watched]
         with np.errstate(all="ignore"), Held() as interrupt:
             for _ in range(count):
                 self.evaluation = 0
@@ -128,9 +134,9 @@ class NumpyTarget(Target):
                     if first <= self.tick < last and (self.tick - first) % every == 0:
                         self._nodes(body)
                 case Clear(target):
-                    self._arrays[target][...] = 0
+                    self.arrays[target][...] = 0
                 case Copy(source, target):
-                    self._arrays[target][...] = self._arrays[source]
+                    self.arrays[target][...] = self.arrays[source]
                 case Count(counter="n_p"):
                     self.iteration += 1
                 case Count(counter="evaluation"):
@@ -160,7 +166,7 @@ class NumpyTarget(Target):
     # Operands
 
     def _written(self, step: Step, array: Array) -> np.ndarray:
-        return self._arrays[step.rename.get(array.name, array.name)]
+        return self.arrays[step.rename.get(array.name, array.name)]
 
     def _values(self, step: Step, kernel: Kernel, read, n: int, sharing: Sharing, double: bool = False) -> dict:
         """Values of all operands; `read` maps an array and an index to what broadcasts in the kernel's loop."""
@@ -348,12 +354,12 @@ class NumpyTarget(Target):
         if self.data is None:
             return
         chosen = self.sample_indices(kernel.sampling)
-        if STIMULUS in self._arrays:
+        if STIMULUS in self.arrays:
             if len(self.data.x) > MAX_STIMULI:
                 raise RunError(
                     f"a baseline per stimulus needs at most {MAX_STIMULI} samples; there are {len(self.data.x)}"
                 )
-            self._arrays[STIMULUS][...] = chosen
+            self.arrays[STIMULUS][...] = chosen
         present(self, kernel, self.data.x[chosen] * self.dtype.type(self.data.scale), self.data.y[chosen])
 
     def sample_indices(self, sampling: str) -> np.ndarray:

@@ -27,13 +27,13 @@ def present(target: Target, kernel: Sample, x: np.ndarray, y: np.ndarray) -> Non
     """
     units = np.moveaxis(np.asarray(x).reshape(target.members, target.batch, -1), 2, 0).astype(target.dtype)
     for array, expression, operands in kernel.inputs:
-        target.array(array.name)[...] = evaluate(expression, _values(target, operands, units, array.n))
+        target.write(array.name, evaluate(expression, _values(target, operands, units, array.n)))
     y = np.asarray(y)
     targets = y[None] if y.ndim == 2 else np.moveaxis(y.reshape(*y.shape[:2], -1), 2, 0)
     if targets.shape[0] == 1 and any(a.name == kernel.labels.name for a in target.program.arrays):
-        target.array(kernel.labels.name)[...] = targets
+        target.write(kernel.labels.name, targets)
     for array, expression, operands, _ in kernel.of_target:
-        target.array(array.name)[...] = evaluate(expression, _values(target, operands, targets, array.n))
+        target.write(array.name, evaluate(expression, _values(target, operands, targets, array.n)))
 
 
 def _values(target: Target, operands: Mapping[str, Operand], units: np.ndarray, n: int) -> dict[str, object]:

@@ -61,7 +61,11 @@ class Target(ABC):
 
     @abstractmethod
     def array(self, name: str) -> np.ndarray:
-        """A live view of shape (elements, member, batch or 1)."""
+        """The values, (elements, member, batch or 1): a live view of an array per member, of another one to read only."""
+
+    @abstractmethod
+    def write(self, name: str, values: np.ndarray | float) -> None:
+        """Set the values of an array; they broadcast to (elements, member, batch or 1)."""
 
     @abstractmethod
     def run(self, phase: str, count: int = 1) -> bool:

@@ -165,7 +165,7 @@ TOPOLOGY_SOURCE = """
 #include <mgd/sparse.hpp>
 using namespace mgd;
 enum Walk { GATHER, GATHER_MAX, TO_PRE, TO_PARAMETER, FIRST_WINNER, GATHER_FEW, GATHER_MAX_FEW };
-struct Call { int walk, threads; Index begin, end, R; const void *w, *x, *z; void* out; };
+struct Call { int walk, threads; Index begin, end, R, n_pre, n_post; const void *w, *x, *z; void* out; };
 template <class T, int W, class Topology> void walk(const Topology& t, const Call& c) {
   using V = Lanes<T, W>;
   const T *w = static_cast<const T*>(c.w), *x = static_cast<const T*>(c.x), *z = static_cast<const T*>(c.z);
@@ -193,10 +193,10 @@ template <int B, class Topology> void few(const Topology& t, const Call& c) {
   using Y = Layout<float, B == 1 ? 1 : 16, 1, B>;
   const auto *w = static_cast<const float*>(c.w), *x = static_cast<const float*>(c.x), *z = static_cast<const float*>(c.z);
   auto* out = static_cast<float*>(c.out);
-  const auto f = [=](auto syn, auto pre, auto post, auto block) {
-    return (Y::mem(w, syn, block) * Y::rep(z, post, block)) * Y::rep(x, pre, block);
+  const auto f = [=, &c](auto syn, auto pre, auto post, auto block) {
+    return (Y::mem(w, syn, block) * Y::rep(z, c.n_post, post, block)) * Y::rep(x, c.n_pre, pre, block);
   };
-  const auto store = [=](auto post, auto block, auto acc) { Y::put(out, post, block, acc); };
+  const auto store = [=, &c](auto post, auto block, auto acc) { Y::put(out, c.n_post, post, block, acc); };
   const Few last{Y::NB - 1};
   if (c.walk == GATHER_FEW) mgd::gather<Y, false>(t, c.threads, last, f, store);
   if (c.walk == GATHER_MAX_FEW) mgd::gather<Y, true>(t, c.threads, last, f, store);
@@ -224,7 +224,9 @@ template <bool all, class Topology> void lanes(int is_double, int W, const Topol
   }
 }
 %(functions)s
-extern "C" void sparse(int is_double, int W, Call* c, Sparse* s) { lanes<true>(is_double, W, *s, *c); }
+extern "C" void sparse(int is_double, int W, Call* c, Sparse* s) {
+  with_team(c->threads, 1e9, [&] { lanes<true>(is_double, W, *s, *c); });
+}
 extern "C" int has_fma() {
 #ifdef __FMA__
   return 1;
@@ -418,7 +420,8 @@ def topology_source() -> str:
                 f"  if (c->walk == FIRST_WINNER) {{ if (is_double) first_winner<double, 4, {topology.cpp}>(*c);"
             )
             functions += f" else first_winner<float, 16, {topology.cpp}>(*c); return; }}\n"
-        functions += f"  lanes<{str(name in EVERY_WIDTH).lower()}>(is_double, W, {topology.cpp}{{}}, *c);\n}}\n"
+        every = str(name in EVERY_WIDTH).lower()
+        functions += f"  with_team(c->threads, 1e9, [&] {{ lanes<{every}>(is_double, W, {topology.cpp}{{}}, *c); }});\n}}\n"
     return TOPOLOGY_SOURCE % {"functions": functions}
 
 
@@ -554,7 +557,7 @@ def test_masks_and_assignments(libraries) -> None:
 class Call(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int) for name in ("walk", "threads")),
-        *((name, ctypes.c_int64) for name in ("begin", "end", "R")),
+        *((name, ctypes.c_int64) for name in ("begin", "end", "R", "n_pre", "n_post")),
         *((name, ctypes.c_void_p) for name in ("w", "x", "z", "out")),
     ]
 
@@ -611,7 +614,7 @@ class Walker:
         number = walks.index(walk)
         replicas = x.shape[1]
         pointers = (a.ctypes.data for a in (w, x, z, out))
-        call = Call(number, threads, begin, end or replicas // width, replicas, *pointers)
+        call = Call(number, threads, begin, end or replicas // width, replicas, n_pre, n_post, *pointers)
         arrays, kept = self.sparse_arrays() if isinstance(self.topology, Sparse) else (None, None)
         run = getattr(self.library, self.name)
         run(int(x.dtype == np.float64), width, ctypes.byref(call), ctypes.byref(arrays) if arrays else None)
@@ -687,15 +690,16 @@ def with_slack(values: NDArray) -> NDArray:
 @pytest.mark.parametrize("replicas", [1, 20])
 @pytest.mark.parametrize("walk", ["gather", "gather_max"])
 def test_few_replicas_give_the_same_bits(walker: Walker, walk: str, replicas: int) -> None:
-    stride, few = (1, slice(0, 1)) if replicas == 1 else (32, slice(16, 20))
-    values = draw(walker, np.float32, stride, seed=7, whole=False)
-    w, x, z = (with_slack(a) for a in values)
-    wide = [np.ascontiguousarray(np.broadcast_to(a[:, few], (len(a), few.stop - few.start))) for a in (x, z)]
-    wide = [np.tile(a, 16 // a.shape[1]) for a in wide]
-    want = walker(walk, w, *wide, 16)[:, : few.stop - few.start]
+    few = 1 if replicas == 1 else 4  # in the last lane block
+    w, x, z = draw(walker, np.float32, replicas, seed=7, whole=False)
+    repeated = [np.tile(a[:, -few:], 16 // few) for a in (x, z)]
+    want = walker(walk, w, *repeated, 16)[:, :few]
+    # lane blocks one after another
+    blocks = [np.concatenate([a[:, :-few].ravel(), a[:, -few:].ravel()]).reshape(a.shape) for a in (x, z)]
+    w, x, z = (with_slack(a) for a in (w, *blocks))
     for threads in (1, 2):
         got = walker(f"{walk}_few", w, x, z, 1 if replicas == 1 else 16, threads=threads)
-        np.testing.assert_array_equal(got[:, few], want)
+        np.testing.assert_array_equal(got.ravel()[-want.size :], want.ravel())
 
 
 def test_a_member_alone_gives_the_same_bits(walker: Walker) -> None:

@@ -18,7 +18,7 @@ inline bool all_finite(const std::vector<const double*>& numbers) {
     for (Index g = 0; g < Y::groups; ++g)
       for (Index r = 0; r < (Y::lanes_are_members ? Y::M : Y::B); ++r) {
         std::uint64_t bits;
-        std::memcpy(&bits, p + g * Y::NBM * Y::W + r, sizeof bits);
+        std::memcpy(&bits, p + g * Y::RM + r, sizeof bits);
         finite &= (bits & infinite) != infinite;
       }
   return finite;

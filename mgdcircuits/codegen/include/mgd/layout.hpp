@@ -1,7 +1,9 @@
 // Where a value lies: replicas innermost, a parameter once per member.
 //
-// Replica r of member m and batch entry b. With one entry a batch, lanes are members: arrays per member are loaded as
-// lanes too. Otherwise the lanes of a member are padded to whole blocks of W, and a parameter is one number for a block.
+// Replicas form lane blocks of W. An array of n units per replica holds one block after another, each n runs of W numbers: what
+// a block computes lies side by side in memory. With one entry a batch, lanes are members: arrays per member are loaded as lanes
+// too. Otherwise every member has whole blocks, but for the last, which is narrow where few replicas are left; a parameter is one
+// number for a block.
 #pragma once
 
 #include <cstring>
@@ -22,10 +24,10 @@ struct Layout {
   static constexpr bool lanes_are_members = B == 1;
   static constexpr Index padded(Index n) { return (n + W - 1) / W * W; }
   static constexpr Index MP = lanes_are_members ? padded(M) : M;                   // stride of an array per member
-  static constexpr Index R = lanes_are_members ? padded(M) : M * padded(B);        // stride of an array per replica
-  static constexpr Index NB = R / W;                                               // lane blocks
-  static constexpr Index NBM = lanes_are_members ? NB : padded(B) / W;             // lane blocks of a member
-  static constexpr Index groups = lanes_are_members ? 1 : M;                       // runs of NBM blocks
+  static constexpr Index NBM = (lanes_are_members ? padded(M) : padded(B)) / W;  // lane blocks of a member
+  static constexpr Index groups = lanes_are_members ? 1 : M;                     // runs of NBM blocks
+  static constexpr Index NB = groups * NBM;                                      // lane blocks
+  static constexpr Index L = NB * W;                                             // lanes
   static constexpr Index last_lanes = lanes_are_members ? M - (NB - 1) * W : B - (NBM - 1) * W;  // real lanes in the last
 
   using V = Lanes<T, W>;
@@ -34,8 +36,23 @@ struct Layout {
   // Few replicas in the last block of a member: there, kernels that can let a vector hold several units.
   static constexpr int few = last_lanes <= 1 ? 1 : last_lanes <= 2 ? 2 : last_lanes <= 4 ? 4 : 8;
   static constexpr bool has_few = (lanes_are_members ? M == 1 : last_lanes < W || NBM == 1) && last_lanes <= 8 && few <= W;
-  static constexpr bool packed = R == few;  // the replicas of neighbouring units lie side by side
+  static constexpr bool narrow = has_few && few < W;  // that block holds `few` numbers a unit
   static constexpr bool is_few(Index block) { return has_few && block % NBM == NBM - 1; }
+  static constexpr Index RM = narrow ? (NBM - 1) * W + few : NBM * W;  // numbers of a unit for a member's replicas
+  static constexpr Index R = groups * RM;                              // numbers of a unit
+  // Where the block of an array of n units begins, and how many numbers each of its units has.
+  static MGD_INLINE constexpr Index start(Index n, Index block) {
+    if constexpr (narrow && groups > 1)
+      return (block / NBM * RM + block % NBM * W) * n;
+    else
+      return block * W * n;
+  }
+  static MGD_INLINE constexpr Index width(Index block) {
+    if constexpr (narrow)
+      return is_few(block) ? few : W;
+    else
+      return W;
+  }
 
   // The lanes of a block at a unit.
   template <class Block, class U>
@@ -50,8 +67,8 @@ struct Layout {
   using At = typename AtPlace<Block, U>::type;
 
   template <class A>
-  static MGD_INLINE V rep(const A* p, Index i, Index block) {
-    return load<V>(p + i * R + block * W);
+  static MGD_INLINE V rep(const A* p, Index n, Index i, Index block) {
+    return load<V>(p + start(n, block) + i * width(block));
   }
   template <class A>
   static MGD_INLINE V mem(const A* p, Index i, Index block) {
@@ -61,8 +78,8 @@ struct Layout {
       return V(static_cast<T>(p[i * MP + block / NBM]));
   }
   template <class A>
-  static MGD_INLINE D rep_double(const A* p, Index i, Index block) {
-    return load<D>(p + i * R + block * W);
+  static MGD_INLINE D rep_double(const A* p, Index n, Index i, Index block) {
+    return load<D>(p + start(n, block) + i * width(block));
   }
   template <class A>
   static MGD_INLINE D mem_double(const A* p, Index i, Index block) {
@@ -72,8 +89,13 @@ struct Layout {
       return D(static_cast<double>(p[i * MP + block / NBM]));
   }
   template <class L, class A>
-  static MGD_INLINE void put(A* p, Index i, Index block, L x) {
-    A* to = p + i * R + block * W;
+  static MGD_INLINE void put(A* p, Index n, Index i, Index block, L x) {
+    A* to = p + start(n, block) + i * width(block);
+    if constexpr (narrow)
+      if (is_few(block)) {
+        for (int k = 0; k < few; ++k) to[k] = static_cast<A>(x[k]);
+        return;
+      }
     if constexpr (std::is_same<A, typename L::value_type>::value)
       x.store(to);
     else
@@ -82,23 +104,23 @@ struct Layout {
 
   // The same where a vector holds several units.
   template <class A, int S, int Lo, int Hi, int Stride>
-  static MGD_INLINE Lanes<T, S * few> rep(const A* p, Next<S, Lo, Hi, Stride> u, Few block) {
-    constexpr int n = S * few;
-    const A* from = p + u.u * R + block * W;
-    if constexpr (packed && std::is_same<A, T>::value && Stride == 1) {
-      return Lanes<T, n>::load(from);
-    } else if constexpr (packed && std::is_same<A, T>::value && Stride == 2 && few == 1) {
-      return Lanes<T, n>::of(raw::evens<T, n>(Lanes<T, n>::load(from).v, Lanes<T, n>::load(from + n).v));
+  static MGD_INLINE Lanes<T, S * few> rep(const A* p, Index n, Next<S, Lo, Hi, Stride> u, Few block) {
+    constexpr int w = S * few;
+    const A* from = p + start(n, block) + u.u * few;
+    if constexpr (std::is_same<A, T>::value && Stride == 1) {
+      return Lanes<T, w>::load(from);
+    } else if constexpr (std::is_same<A, T>::value && Stride == 2 && few == 1) {
+      return Lanes<T, w>::of(raw::evens<T, w>(Lanes<T, w>::load(from).v, Lanes<T, w>::load(from + w).v));
     } else {
       return gathered<T, few, S>([&](auto k) __attribute__((always_inline)) {
         constexpr int place = decltype(k)::value < Lo ? Lo : decltype(k)::value < Hi ? decltype(k)::value : Hi - 1;
-        return load<Lanes<T, few>>(from + place * Stride * R);
+        return load<Lanes<T, few>>(from + place * Stride * few);
       });
     }
   }
   template <class A, int S>
-  static MGD_INLINE Lanes<T, S * few> rep(const A* p, Same<S> u, Few block) {
-    const auto one = load<Lanes<T, few>>(p + u.u * R + block * W);
+  static MGD_INLINE Lanes<T, S * few> rep(const A* p, Index n, Same<S> u, Few block) {
+    const auto one = load<Lanes<T, few>>(p + start(n, block) + u.u * few);
     if constexpr (few == 1)
       return Lanes<T, S * few>(one.v);
     else
@@ -121,14 +143,12 @@ struct Layout {
     return Lanes<T, S * few>(static_cast<T>(p[u.u * MP + block / NBM]));
   }
   template <class A, int S, int Hi>
-  static MGD_INLINE void put(A* p, Next<S, 0, Hi> u, Few block, Lanes<T, S * few> x) {
-    A* to = p + u.u * R + block * W;
-    if constexpr (packed && std::is_same<A, T>::value) {
+  static MGD_INLINE void put(A* p, Index n, Next<S, 0, Hi> u, Few block, Lanes<T, S * few> x) {
+    A* to = p + start(n, block) + u.u * few;
+    if constexpr (std::is_same<A, T>::value)
       std::memcpy(to, &x.v, Hi * few * sizeof(T));
-    } else {
-      for (int k = 0; k < Hi; ++k)
-        for (int r = 0; r < few; ++r) to[k * R + r] = static_cast<A>(x[k * few + r]);
-    }
+    else
+      for (int k = 0; k < Hi * few; ++k) to[k] = static_cast<A>(x[k]);
   }
   // The number of a unit.
   static MGD_INLINE double number(Index u, double offset) { return static_cast<double>(u) + offset; }
@@ -207,17 +227,17 @@ inline void into_parameter(const Topology& topology, int threads, const F& f, A*
   }
 }
 
-// The same for every replica by itself: `out` has R values a synapse.
+// The same for every replica by itself: `out` is an array per replica with n synapses.
 template <class Y, class Topology, class F, class A>
-inline void into_parameter_per_replica(const Topology& topology, int threads, const F& f, A* out, bool add) {
+inline void into_parameter_per_replica(const Topology& topology, int threads, const F& f, A* out, Index n, bool add) {
   using V = typename Y::V;
   for (Index block = 0; block < Y::NB; ++block)
     topology.template to_parameter<V>(
         threads, block, block + 1,
         [&](Index s, Index i, Index j, Index b) __attribute__((always_inline)) { return f(s, i, j, b); },
         [&](Index s, V acc) {
-          const V before = add ? Y::rep(out, s, block) : V(0);
-          Y::put(out, s, block, before + acc);
+          const V before = add ? Y::rep(out, n, s, block) : V(0);
+          Y::put(out, n, s, block, before + acc);
         });
 }
 
@@ -233,7 +253,7 @@ inline void fold(Index channels, Index positions, int threads, const F& f, A* ou
         V acc(0);
         for (Index k = 0; k < positions; ++k) acc += f(c * positions + k, block);
         if (per_replica) {
-          Y::put(out, c, block, (add ? Y::rep(out, c, block) : V(0)) + acc);
+          Y::put(out, channels, c, block, (add ? Y::rep(out, channels, c, block) : V(0)) + acc);
         } else if constexpr (Y::lanes_are_members) {
           A* to = out + c * Y::MP + block * Y::W;
           for (int k = 0; k < Y::W; ++k) to[k] = static_cast<A>((add ? to[k] : A(0)) + acc[k]);
@@ -261,13 +281,9 @@ inline void over_blocks(int threads, double work, const F& f) {
   constexpr Index whole = Y::NB - (Y::has_few && Y::groups == 1);
   const Index shared = whole / threads * threads;
   if (threads > 1 && shared > 0) {
-    // A last block of few lanes is cheap: it goes to one thread with its share of the others.
+    // A last block of few lanes is cheap: it is one of the shared.
     const bool with_few = Y::has_few && Y::groups == 1 && shared == whole;
-    const Index share = shared / threads;
-    parallel_for(threads, threads, work, [&](Index thread) {
-      for (Index block = thread * share; block < (thread + 1) * share; ++block) one(block);
-      if (with_few && thread == threads - 1) one(whole);
-    });
+    parallel_for(threads, shared + with_few, work, [&](Index block) { one(block); });
     for (Index block = shared; block < Y::NB - with_few; ++block) one(block);
   } else {
     for (Index block = 0; block < Y::NB; ++block) one(block);
@@ -379,7 +395,7 @@ inline void reduce(Index n, Index block, const F& f, double* out) {
         acc = best + log(s);
       }
     }
-    acc.store(out + block * Y::W);
+    Y::put(out, 1, 0, block, acc);
   }
 }
 
@@ -390,7 +406,7 @@ inline void member_mean(const double* in, double* out) {
       out[m] = in[m];
     } else {
       double s = 0;
-      for (Index b = 0; b < Y::B; ++b) s += in[m * Y::NBM * Y::W + b];
+      for (Index b = 0; b < Y::B; ++b) s += in[m * Y::RM + b];
       out[m] = s / static_cast<double>(Y::B);
     }
   }

@@ -25,12 +25,27 @@ MGD_INLINE void signs_of_word(std::uint32_t word, T* out) {
     std::memcpy(out + 16 * half, &y, sizeof(y));
   }
 }
+// The first n <= 32 bits of a word.
+template <class T>
+MGD_INLINE void signs_of_bits(std::uint32_t word, Index n, T* out) {
+  for (Index k = 0; k < n; ++k) out[k] = static_cast<T>(static_cast<int>(word >> k & 1u) * 2 - 1);
+}
 }  // namespace philox
 
 // out[0 .. n) = +1 or -1: bit 1 gives +1. Elements first ... first + n - 1 of one replica.
 template <class T>
 inline void fill_signs(T* out, Index n, std::uint64_t key, std::uint64_t count, std::uint32_t replica = 0,
                        Index first = 0) {
+  if (n <= elements_per_call_of_bits) {  // one call, faster than eight at once
+    const auto words = philox::call(key, static_cast<std::uint32_t>(first / elements_per_call_of_bits), replica, count);
+    for (Index j = 0; 32 * j < n; ++j) {
+      if (n - 32 * j >= 32)
+        philox::signs_of_word(words.w[j], out + 32 * j);
+      else
+        philox::signs_of_bits(words.w[j], n - 32 * j, out + 32 * j);
+    }
+    return;
+  }
   constexpr int N = 8;  // calls at once
   for (Index e = 0; e < n; e += elements_per_call_of_bits * N) {
     const std::uint32_t c0 = static_cast<std::uint32_t>((first + e) / elements_per_call_of_bits);
@@ -43,7 +58,7 @@ inline void fill_signs(T* out, Index n, std::uint64_t key, std::uint64_t count, 
         if (at + 32 <= n)
           philox::signs_of_word(word, out + at);
         else
-          for (int k = 0; at + k < n; ++k) out[at + k] = (word >> k & 1u) ? T(1) : T(-1);
+          philox::signs_of_bits(word, n - at, out + at);
       }
   }
 }

@@ -1,0 +1,65 @@
+// Parts of an iteration that touch nothing of each other run at the same time, each on a session with scratch of its own.
+#pragma once
+
+#include <cstdlib>
+#include <cstring>
+#include <initializer_list>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "parallel.hpp"
+
+namespace mgd {
+
+constexpr std::size_t slack = 1024;  // bytes before and after an array that a vector may read and not use
+
+// An array of zeros.
+template <class A>
+A* allocate(Index n) {
+  const std::size_t bytes = (static_cast<std::size_t>(n) * sizeof(A) + 63) / 64 * 64 + 2 * slack;
+  void* p = std::aligned_alloc(64, bytes);
+  if (!p) throw std::bad_alloc();
+  std::memset(p, 0, bytes);
+  return reinterpret_cast<A*>(static_cast<char*>(p) + slack);
+}
+inline void release(const void* array) { std::free(const_cast<char*>(static_cast<const char*>(array)) - slack); }
+template <class A>
+std::shared_ptr<A> allocate_shared(Index n) {
+  return std::shared_ptr<A>(allocate<A>(n), [](A* p) { release(p); });
+}
+
+// Runs parts[k](session), each after evaluations[k] evaluations. At the same time if there are threads enough for it to be
+// faster than to share out the loops of one part after another: `largest` and `total` are operations of the parts, `blocks` lane
+// blocks. `make_private(session)` gives a session arrays of its own, `leave(to, from)` copies what the last part leaves in them.
+template <class S, class P, class Leave>
+inline void together(S& s, Index blocks, double largest, double total, std::initializer_list<void (*)(S&)> parts,
+                     std::initializer_list<Index> evaluations, const P& make_private, const Leave& leave) {
+  Team* const team = leading;
+  const Index n = static_cast<Index>(parts.size());
+  if (!team || blocks >= team->threads() || total < parallel_threshold || largest * team->threads() > 1.25 * total) {
+    for (const auto part : parts) part(s);
+    return;
+  }
+  while (static_cast<int>(s.others.size()) < team->threads() - 1) {
+    auto other = std::make_shared<S>(s);
+    other->others.clear();
+    make_private(*other);
+    s.others.push_back(other);
+  }
+  for (auto& other : s.others) other->now() = s.now();
+  S* last = &s;
+  leading = nullptr;
+  team->each(n, [&](Index k) {
+    const int thread = thread_number();
+    S& mine = thread ? *s.others[thread - 1] : s;
+    mine.evaluation = evaluations.begin()[k];
+    parts.begin()[k](mine);
+    if (k == n - 1) last = &mine;
+  });
+  leading = team;
+  s.evaluation = evaluations.begin()[n];
+  if (last != &s) leave(s, *last);
+}
+
+}  // namespace mgd
