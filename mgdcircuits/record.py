@@ -85,6 +85,7 @@ SCHEMA: tuple[Declaration, ...] = (
     _coordinate("seed", (MEMBER,), "seed of the member", dtype="i8"),
     _coordinate("parameter", (GROUP,), "group of plastic parameters, by its qualified name", dtype="str"),
     _coordinate("parameter_size", (GROUP,), "number of parameters in the group, of one member", dtype="i8"),
+    _coordinate("update_period", (), "iterations between two updates of the first learning system", dtype="i8"),
     Declaration("cost", (ROW,), "cost of the training samples shown since the previous row, mean"),
     Declaration("reward", (ROW,), "reward since the previous row, mean: minus the cost"),
     Declaration("cost_test", (ROW,), "cost of the whole test set, mean"),

@@ -70,6 +70,7 @@ class Rows:
         session = self.session
         names = ["iteration", "evaluations", "hardware_seconds", "wall_seconds", "seed", "parameter", "parameter_size"]
         names += ["member"] if session.members > 1 else []
+        names += ["update_period"] if session.circuit.spec.learning else []
         if self._cost_arrays:
             names += ["cost", "reward"]
         if self.dataset is not None and session.circuit.spec.cost is not None:
@@ -96,6 +97,7 @@ class Rows:
             "parameter_size": [session.circuit.plastic[n].n for n in self.groups],
             "member": list(range(members)),
             "seed": session.seeds,
+            "update_period": next(iter(session.clocks.periods.values()), 0),
         }
         return (
             [*(DECLARED[n].with_members(members) for n in names), *self.recorder.declarations],

@@ -1,0 +1,76 @@
+"""A plan as text: the table of options, the recommendation, and what the rule needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from mgdcircuits.analysis.plan import Plan
+
+_PREFIXES = {12: "T", 9: "G", 6: "M", 3: "k", 0: "", -3: "m", -6: "u", -9: "n", -12: "p", -15: "f"}
+
+
+def si(value: float) -> str:
+    """A number and the prefix of its unit: `3.2 m`."""
+    if not np.isfinite(value) or value == 0:
+        return f"{value:g} "
+    exponent = int(np.clip(3 * np.floor(np.log10(abs(value)) / 3), -15, 12))
+    return f"{value / 10.0**exponent:.3g} {_PREFIXES[exponent]}"
+
+
+def as_text(found: Plan) -> str:
+    """The table of options, the recommendation and the needs, as lines."""
+    head = (
+        "tau_theta",
+        "eta",
+        "tuned",
+        "reached",
+        "accuracy",
+        "time",
+        "energy",
+        "writes: mean",
+        "worst",
+        "endurance used",
+    )
+    rows = [
+        (
+            str(o.period), f"{o.rate:g}" if isinstance(o.rate, int | float) else str(o.rate or "-"), "yes" if o.tuned else "no",
+            f"{o.reached}/{o.runs}", f"{o.accuracy:.1%}", f"{si(o.seconds)}s", f"{si(o.joules)}J",
+            f"{o.writes_mean:,.0f}", f"{o.writes_max:,.0f}", f"{o.wear:.2g}",
+        )
+        for o in found.options
+    ]  # fmt: skip
+    lines = [
+        f"{found.circuit}: " + ("to the end of each run" if found.target is None else f"to {found.target:.0%}"),
+        "",
+    ]
+    lines += _table(head, [tuple("-" if cell.startswith("nan") else cell for cell in row) for row in rows])
+    reasons = dict.fromkeys(f"tau_theta = {o.period}: {o.basis}" for o in found.options if not o.tuned)
+    lines += ["", *reasons, found.reason, *found.notes]
+    if found.needs:
+        head = (
+            "the rule needs",
+            "number",
+            "memory cells of each",
+            "products: an iteration",
+            "an update",
+            "random source",
+        )
+        rows = [
+            (
+                n["place"] + ("" if n["kind"] == "circuit" else f" (each {n['kind']})"), f"{n['elements']:,}",
+                f"{len(n['cells'])}: {', '.join(n['cells'])}" if n["cells"] else "0", str(n["products"]["iteration"]),
+                str(n["products"]["update"]), ", ".join(n["random"]) or "-",
+            )
+            for n in found.needs
+        ]  # fmt: skip
+        lines += ["", *_table(head, rows)]
+    return "\n".join(lines)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(r[k]) for r in (head, *rows)) for k in range(len(head))]
+    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)]
