@@ -244,6 +244,37 @@ def fetch(name: str, data_dir: Path | None) -> None:
     click.echo(f"{name} lies in {fetch_data(name, data_dir)}")
 
 
+@cli.command("plan")
+@click.argument("run", type=click.Path(path_type=Path), metavar="RUN_OR_SWEEP.nc")
+@click.option("--accuracy", type=click.FloatRange(0, 1), help="What training is to reach.  [default: the end of each run]")
+@click.option("--at", multiple=True, metavar="NAME=VALUE", callback=_settings, help="The value of another swept name.")
+@click.option("--netlist", type=click.Path(path_type=Path), help="The circuit.  [default: that of the dataset]")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="The figure.  [default: beside the run, _plan.png]")
+def plan_command(run: Path, accuracy: float | None, at: dict[str, str], netlist: Path | None, out: Path | None) -> None:
+    """Say what training takes on the chip at each tau_theta, which one to choose, and what the rule needs.
+
+    Seconds, joules, writes and endurance used come from the netlist's `hardware:`. A tau_theta is recommended only where eta
+    was tuned at it: several values of eta in the sweep with the best one not at the edge, or a statement in the dataset
+    (the attribute `eta_tuned`).
+
+    \b
+    Example:
+      mgdcircuits sweep chip.yaml --grid "tau_theta=iteration,10*iteration,100*iteration" --grid eta=0.1,0.3,1,3 \\
+          --grid seed=0..4 --iterations 20000 -o sweep.nc
+      mgdcircuits plan sweep.nc --accuracy .9
+    """
+    from mgdcircuits.analysis.pareto import plot as plot_plan
+    from mgdcircuits.analysis.plan import plan
+    from mgdcircuits.analysis.report import as_text
+    from mgdcircuits.record import open_run
+
+    found = plan(open_run(run), accuracy, at, None if netlist is None else str(netlist))
+    path = out or run.with_name(f"{run.stem}_plan.png")
+    plot_plan(found, path)
+    click.echo(as_text(found))
+    click.echo(f"drawn in {path}")
+
+
 @cli.group()
 def cache() -> None:
     """Compiled circuits, kept so that a circuit is compiled once.
