@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mgdcircuits.figures import plot as plot
     from mgdcircuits.record import open_run as open_run
     from mgdcircuits.session import Session as Session
+    from mgdcircuits.sweeps.sweeping import sweep as sweep
     from mgdcircuits.training import Interrupted as Interrupted
     from mgdcircuits.training import train as train
 
@@ -29,6 +30,7 @@ _HOMES = {
     "Session": "mgdcircuits.session",
     "train": "mgdcircuits.training",
     "Interrupted": "mgdcircuits.training",
+    "sweep": "mgdcircuits.sweeps.sweeping",
     "open_run": "mgdcircuits.record",
     "plot": "mgdcircuits.figures",
     "draw": "mgdcircuits.drawing",

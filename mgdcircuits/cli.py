@@ -1,9 +1,9 @@
-"""The command line: check, show, draw, train, plot, data fetch, cache info and clear."""
+"""The command line: check, show, draw, train, sweep, plot, data fetch, cache info and clear."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,18 @@ Stopped with Ctrl-C, killed, or out of disk? The same command with --resume goes
   mgdcircuits train netlists/xor.yaml --iterations 20000 -o xor.nc --resume
 """
 
+SWEEP_EXAMPLES = """
+\b
+Examples:
+  mgdcircuits sweep netlists/xor.yaml --grid seed=0..9 --iterations 20000 -o xor.nc
+  mgdcircuits sweep netlists/xor.yaml --grid eta=1,3,10 --grid seed=0..99 --iterations 200000 -o eta.nc
+  mgdcircuits sweep netlists/xor.yaml --grid "tau_theta=iteration,10*iteration" --iterations 20000 -o window.nc
+  mgdcircuits sweep netlists/xor.yaml --grid seed=0..999 --iterations 20000 -o xor.nc --scheduler tcp://node7:8786
+\b
+Stopped with Ctrl-C, killed, or some points failed? The same command goes on with the points that are missing.
+docs/sweeps.md tells about clusters and SLURM.
+"""
+
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
@@ -34,6 +46,7 @@ Examples:
   mgdcircuits show netlists/xor.yaml
   mgdcircuits draw netlists/xor.yaml -o xor.svg
   mgdcircuits train netlists/xor.yaml --iterations 20000 -o xor.nc
+  mgdcircuits sweep netlists/xor.yaml --grid eta=1,3,10 --grid seed=0..9 --iterations 20000 -o sweep.nc
   mgdcircuits plot xor.nc -o xor.png
 """,
 )
@@ -63,6 +76,49 @@ SET = click.option(
 )
 NETLIST = click.argument("file", type=click.Path(path_type=Path))
 POSITIVE = click.IntRange(min=1)
+
+
+RUN_OPTIONS = (
+    click.option(
+        "--data",
+        metavar="NAME",
+        help="fashion_mnist, digits, letters, parity, xor, or a CSV file.  [default: the netlist's]",
+    ),
+    click.option("--data-dir", type=click.Path(path_type=Path), help="Where downloaded data lies."),
+    click.option("--batch", type=POSITIVE, help="Samples shown side by side.  [default: the netlist's]"),
+    click.option("--target", type=click.Choice(["cpp", "numpy"]), default="cpp", show_default=True),
+    click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True),
+    click.option("--until", metavar="CONDITION", help='Stop early, for example when "accuracy >= .8".'),
+    click.option("--evaluate-every", type=POSITIVE, help="Iterations between two rows.  [default: about 100 rows]"),
+    click.option(
+        "--record", multiple=True, metavar="NAME", help="Record this instead of the netlist's record:; or none."
+    ),
+    click.option("--gradient", is_flag=True, help="Compare the estimate with the exact gradient at every row."),
+    click.option(
+        "--on-nan",
+        type=click.Choice(["stop", "continue"]),
+        default="stop",
+        show_default=True,
+        help="When a cost, parameter or state is infinite or not a number.",
+    ),
+)
+"""Options of a run that `train` and `sweep` share."""
+
+
+def _with(options: Iterable[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    """A decorator that adds options, in their order."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed(tuple(options)):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def _record(names: Sequence[str]) -> list[str] | None:
+    """What `--record` asks for; nothing where it was not given."""
+    return None if not names else [] if tuple(names) == ("none",) else list(names)
 
 
 def _load(file: Path, overrides: dict[str, str]) -> Any:
@@ -143,12 +199,6 @@ def draw(file: Path, overrides: dict[str, str], out: Path | None) -> None:
 
 @cli.command(epilog=TRAIN_EXAMPLES)
 @NETLIST
-@click.option(
-    "--data",
-    metavar="NAME",
-    help="fashion_mnist, digits, letters, parity, xor, or a CSV file.  [default: the netlist's]",
-)
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where downloaded data lies.")
 @click.option("--iterations", type=POSITIVE, required=True, help="How many iterations.")
 @SET
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all random draws.")
@@ -157,14 +207,8 @@ def draw(file: Path, overrides: dict[str, str], out: Path | None) -> None:
     "-o", "--out", type=click.Path(path_type=Path), help="The netCDF file.  [default: the circuit's name .nc]"
 )
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
-@click.option("--batch", type=POSITIVE, help="Samples shown side by side.  [default: the netlist's]")
 @click.option("--members", type=POSITIVE, default=1, show_default=True, help="Independent experiments side by side.")
-@click.option("--target", type=click.Choice(["cpp", "numpy"]), default="cpp", show_default=True)
-@click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
-@click.option("--until", metavar="CONDITION", help='Stop early, for example when "accuracy >= .8".')
-@click.option("--evaluate-every", type=POSITIVE, help="Iterations between two rows.  [default: about 100 rows]")
-@click.option("--record", multiple=True, metavar="NAME", help="Record this instead of the netlist's record:; or none.")
-@click.option("--gradient", is_flag=True, help="Compare the estimate with the exact gradient at every row.")
+@_with(RUN_OPTIONS)
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped or killed; say the rest as before.")
 @click.option(
@@ -174,13 +218,6 @@ def draw(file: Path, overrides: dict[str, str], out: Path | None) -> None:
     show_default=True,
     metavar="SECONDS",
     help="How often to write what --resume goes on from; 0 for never.",
-)
-@click.option(
-    "--on-nan",
-    type=click.Choice(["stop", "continue"]),
-    default="stop",
-    show_default=True,
-    help="When a cost, parameter or state is infinite or not a number.",
 )
 def train(
     file: Path,
@@ -198,13 +235,79 @@ def train(
     path = out or Path(f"{circuit.name}.nc")
     from mgdcircuits.training import train as train_circuit
 
-    chosen = None if not record else [] if record == ("none",) else list(record)
-    run = train_circuit(circuit, out=path, overwrite=force, record=chosen, progress=not quiet, **options)
+    run = train_circuit(circuit, out=path, overwrite=force, record=_record(record), progress=not quiet, **options)
     last = run.isel(iteration=-1)
     values = {str(name): last[name].values for name in run.data_vars if last[name].ndim <= 1}
     time = f"{float(last['hardware_seconds']):.4g} s on the hardware"
     parts = [f"{int(last['iteration']):,} iterations", summary(values), time]
     click.echo(f"{circuit.name}: {', '.join(p for p in parts if p)}; written to {path}")
+
+
+def _grid(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, Any]:
+    """`--grid name=values` as values by name."""
+    from mgdcircuits.sweeps.grid import parse
+
+    try:
+        return parse(values)
+    except MgdError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@cli.command(epilog=SWEEP_EXAMPLES)
+@NETLIST
+@click.option(
+    "--grid",
+    metavar="NAME=VALUES",
+    multiple=True,
+    required=True,
+    callback=_grid,
+    help="What is swept: a parameter or clock of the netlist, seed, iterations, batch or data. Values with commas between, or "
+    "whole numbers as 0..9. May be given several times: all combinations are run.",
+)
+@click.option("--iterations", type=POSITIVE, help="How many iterations each run has; required unless swept.")
+@SET
+@click.option("--seed", type=click.IntRange(min=0), help="Of all runs, where it is not swept.  [default: 0]")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="The netCDF file.  [default: the circuit's name _sweep.nc]"
+)
+@click.option("--force", is_flag=True, help="Begin anew where the file exists.")
+@click.option(
+    "--scheduler",
+    metavar="local|ADDRESS",
+    default="local",
+    show_default=True,
+    help="Processes on this machine, or the address of a running Dask cluster.",
+)
+@click.option("--workers", type=POSITIVE, help="Processes on this machine.  [default: one for each core]")
+@click.option("--members", type=POSITIVE, help="Seeds that run together in one session.  [default: docs/sweeps.md]")
+@click.option("--threads", type=POSITIVE, help="Of each session.  [default: 1; more where runs are fewer than cores]")
+@_with(RUN_OPTIONS)
+@click.option("--quiet", is_flag=True, help="No progress.")
+@click.pass_context
+def sweep(
+    context: click.Context,
+    file: Path,
+    overrides: dict[str, str],
+    out: Path | None,
+    force: bool,
+    record: tuple[str, ...],
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Train a circuit at every point of a grid, on all cores or on a cluster, and write one dataset."""
+    from mgdcircuits.sweeps.sweeping import sweep as sweep_circuit
+
+    circuit = _load(file, overrides)
+    path = out or Path(f"{circuit.name}_sweep.nc")
+    found = sweep_circuit(circuit, out=path, overwrite=force, record=_record(record), progress=not quiet, **options)
+    states = found["state"].values.ravel()
+    failed = [state for state in states if state.startswith("failed: ")]
+    click.echo(f"{circuit.name}: {len(states) - len(failed)} of {_count(len(states), 'point')}; written to {path}")
+    if failed:
+        click.echo(
+            f"{_count(len(failed), 'point')} failed, the first because {failed[0].removeprefix('failed: ')}", err=True
+        )
+        context.exit(2)
 
 
 @cli.command()
@@ -222,26 +325,6 @@ def plot(run: Path, out: Path | None) -> None:
     path = out or run.with_suffix(".png")
     plot_run(run, path)
     click.echo(f"plotted {run} in {path}")
-
-
-@cli.group()
-def data() -> None:
-    """Data sets."""
-
-
-@data.command()
-@click.argument("name")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where to put it.")
-def fetch(name: str, data_dir: Path | None) -> None:
-    """Make sure that a data set lies on this machine, and say where.
-
-    \b
-    Example:
-      mgdcircuits data fetch fashion_mnist
-    """
-    from mgdcircuits.datasets import fetch as fetch_data
-
-    click.echo(f"{name} lies in {fetch_data(name, data_dir)}")
 
 
 @cli.command("plan")
@@ -273,6 +356,26 @@ def plan_command(run: Path, accuracy: float | None, at: dict[str, str], netlist:
     plot_plan(found, path)
     click.echo(as_text(found))
     click.echo(f"drawn in {path}")
+
+
+@cli.group()
+def data() -> None:
+    """Data sets."""
+
+
+@data.command()
+@click.argument("name")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where to put it.")
+def fetch(name: str, data_dir: Path | None) -> None:
+    """Make sure that a data set lies on this machine, and say where.
+
+    \b
+    Example:
+      mgdcircuits data fetch fashion_mnist
+    """
+    from mgdcircuits.datasets import fetch as fetch_data
+
+    click.echo(f"{name} lies in {fetch_data(name, data_dir)}")
 
 
 @cli.group()

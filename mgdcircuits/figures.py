@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mgdcircuits.errors import RecordError
-from mgdcircuits.record import ROW, open_run
+from mgdcircuits.record import ROW, SWEEP, open_run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,12 +25,12 @@ MAX_TRACES = 8
 
 
 def plot(run: xr.Dataset | str | Path, out: str | Path | None = None) -> Figure:
-    """A figure of a run: cost, accuracy, and what else it recorded (gradient angle, spikes, traces).
+    """A figure of a run: cost, accuracy, and what else it recorded (gradient angle, spikes, traces). Of a sweep: both over all.
 
     Parameters
     ----------
     run
-        A dataset of `train`, or its file.
+        A dataset of `train` or `sweep`, or its file.
     out
         Where to write the figure; the ending chooses the format (.png, .svg, .pdf).
 
@@ -61,6 +62,13 @@ def plot(run: xr.Dataset | str | Path, out: str | Path | None = None) -> Figure:
 
 
 def _panels(run: xr.Dataset) -> list[Callable[[Axes, xr.Dataset], None]]:
+    if SWEEP in run.attrs:
+        names = [
+            n
+            for n in ("cost_test", "reward", "accuracy_test")
+            if n in run and not (n == "reward" and "cost_test" in run)
+        ]
+        return [_bound(compared, name) for name in names]
     panels: list[Callable[[Axes, xr.Dataset], None]] = []
     if "cost" in run or "cost_test" in run:
         panels.append(reward if _is_reward(run) else cost)
@@ -73,6 +81,24 @@ def _panels(run: xr.Dataset) -> list[Callable[[Axes, xr.Dataset], None]]:
     ]
     panels += [_bound(traces, name) for name in recorded(run) if not (name == "R" and _is_reward(run))]
     return panels or [writes]
+
+
+def compared(axes: Axes, run: xr.Dataset, name: str) -> None:
+    """A variable of a sweep over iterations: a line for each value of the first swept name that is no seed, the median of all
+    its points, with all of them in the background."""
+    swept = [str(n) for n in run["state"].dims]
+    first = next((n for n in swept if n != "seed"), None)
+    others = [n for n in swept if n != first]
+    folded = run[name].stack(member=others, create_index=False) if others else run[name]
+    values = [None] if first is None else list(run[first].values)
+    labelled = first is not None and len(values) <= MAX_TRACES
+    for k, color in enumerate(colormaps["viridis"](np.linspace(0, 0.9, len(values)))):
+        line = folded if first is None else folded.isel({first: k})
+        _line(axes, line, color, f"{first} = {values[k]}" if labelled else "")
+    if labelled:
+        axes.legend(frameon=False, fontsize=8)
+    axes.set_ylabel({"cost_test": "test cost", "accuracy_test": "test accuracy"}.get(name, name))
+    _iterations(axes, run)
 
 
 def _is_reward(run: xr.Dataset) -> bool:
@@ -227,6 +253,9 @@ def _iterations(axes: Axes, run: xr.Dataset) -> None:
 
 def _title(run: xr.Dataset) -> str:
     parts = [str(run.attrs.get("circuit", "run"))]
+    if SWEEP in run.attrs:
+        states = run["state"].values
+        return f"{parts[0]} over {', '.join(map(str, run['state'].dims))},  {states.size} points"
     if run.sizes.get(ROW):
         last = run.isel({ROW: -1})
         parts.append(f"{int(last[ROW]):,} iterations")

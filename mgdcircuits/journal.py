@@ -7,6 +7,7 @@ CRC-32, and what `storage.pack` makes.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import zlib
@@ -98,6 +99,27 @@ def read(path: Path, end: int) -> Iterator[Record]:
     OSError
         It cannot be read.
     """
+    return (record for record, _ in _records(path, end))
+
+
+def whole(path: Path) -> tuple[list[Record], int]:
+    """The records before the first that is damaged or cut off, and the bytes that they take.
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    """
+    records, end = [], 0
+    with contextlib.suppress(ValueError):
+        for record, after in _records(path, path.stat().st_size):
+            records.append(record)
+            end = after
+    return records, end
+
+
+def _records(path: Path, end: int) -> Iterator[tuple[Record, int]]:
+    """Each record, and where it ends."""
     with open(path, "rb") as file:
         while file.tell() < end:
             head = file.read(HEAD.size)
@@ -107,4 +129,4 @@ def read(path: Path, end: int) -> Iterator[Record]:
             content = file.read(length)
             if len(content) != length or zlib.crc32(content) != checksum:
                 raise ValueError("a record is damaged or cut off")
-            yield unpack(content, 0, length)
+            yield unpack(content, 0, length), file.tell()

@@ -75,7 +75,10 @@ class Progress:
 
     def row(self, iteration: int, values: Mapping[str, Any]) -> None:
         """A row was written."""
-        text = summary(values)
+        self.report(iteration, summary(values))
+
+    def report(self, iteration: int, text: str) -> None:
+        """Iterations done, and what there is to say about it."""
         if self._bar is not None:
             self._bar.update(self._task, completed=iteration, result=text)
         elif not self._quiet and (iteration >= self._next_line or iteration >= self._total):

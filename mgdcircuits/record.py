@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mgdcircuits.errors import RecordError
+from mgdcircuits.storage import sync_folder
 
 try:
     import resource
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 ROW, MEMBER, GROUP = "iteration", "member", "parameter"
 SCHEMA_VERSION = 1
 RUNNING = "running"
+SWEEP = "sweep"
+"""The attribute of a sweep that says what it is of."""
 
 
 class Intent(Enum):
@@ -464,6 +467,32 @@ def open_run(path: str | Path, *, lazy: bool = False) -> xr.Dataset:
         dataset.close()
         raise RecordError(f"{path} is damaged: {reason(error)}{mend}") from error
     return whole
+
+
+def write_dataset(dataset: xr.Dataset, path: Path, mend: str) -> None:
+    """Write a dataset that is put together; it is found either whole or not at all, and what was there stays until then.
+
+    Parameters
+    ----------
+    mend
+        What to do where it cannot be written.
+
+    Raises
+    ------
+    RecordError
+        No room.
+    """
+    part = path.with_name(f"{path.name}.part")
+    compressed = {name: {"zlib": True} for name, v in dataset.variables.items() if v.ndim and v.dtype.kind in "fi"}
+    try:
+        dataset.to_netcdf(part, engine="netcdf4", encoding=compressed)
+        os.replace(part, path)
+    except (OSError, RuntimeError) as error:
+        why = _lacking(path.parent, dataset.nbytes) or reason(error)
+        raise RecordError(f"{path} cannot be written: {why}; {mend}") from None
+    finally:
+        part.unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
 def _whole_rows(dataset: xr.Dataset) -> xr.Dataset:

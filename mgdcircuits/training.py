@@ -22,7 +22,7 @@ from mgdcircuits.errors import RecordError, RunError
 from mgdcircuits.interrupts import Held
 from mgdcircuits.progress import Progress
 from mgdcircuits.record import ROW, RunWriter, open_run, run_attributes, state_of
-from mgdcircuits.recording import Recorder, as_specs
+from mgdcircuits.recording import Recorder, as_lists, as_specs
 from mgdcircuits.resumable import ResumableWriter
 from mgdcircuits.rows import Rows
 from mgdcircuits.stopping import Condition
@@ -65,7 +65,7 @@ def train(
     until: str | None = None,
     record: Iterable[Any] | None = None,
     gradient: bool = False,
-    progress: bool = True,
+    progress: bool | Progress = True,
     data_dir: str | Path | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -99,7 +99,7 @@ def train(
     gradient
         Compare the accumulated estimate with the exact gradient at each row.
     progress
-        Show a bar (on a terminal) or lines.
+        Show a bar (on a terminal) or lines; or a `Progress` that is told how far the run is.
     data_dir
         Where downloaded data lies.
     overwrite
@@ -141,7 +141,7 @@ def train(
         seed=seed,
         target=target,
         dtype=dtype,
-        threads=threads or _cores(),
+        threads=threads or cores(),
         on_nan=on_nan,
     )
     dataset = _dataset(circuit, data, data_dir)
@@ -165,7 +165,9 @@ def train(
     with contextlib.ExitStack() as stack:
         path = Path(out or stack.enter_context(tempfile.TemporaryDirectory(prefix="mgdcircuits-")) + "/run.nc")
         identity = {} if out is None else _identity(facts, rows, dataset)
-        shown = stack.enter_context(Progress(plan.iterations, progress, saved.about["iteration"] if saved else 0))
+        done = saved.about["iteration"] if saved else 0
+        told = progress if isinstance(progress, Progress) else Progress(plan.iterations, progress, done)
+        shown = stack.enter_context(told)
         training = _Training(rows, plan, condition, shown, identity, checkpoint_every)
         attributes = run_attributes(circuit.spec, **facts)
         schema = rows.schema()
@@ -415,7 +417,7 @@ def _identity(facts: Mapping[str, Any], rows: Rows, dataset: datasets.Dataset | 
         "iterations": facts["iterations_asked"],
         "seed": seeds if len(seeds) > 1 else seeds[0],
         **{name: facts[name] for name in ("members", "batch", "target", "dtype", "evaluate_every", "until")},
-        "record": [[e.variable, e.every, list(e.passes), e.units] for e in entries],
+        "record": as_lists(entries),
         "gradient": rows.gradient,
         "samples": dataset and fingerprint(dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test),
     }
@@ -433,7 +435,8 @@ def _check_numbers(iterations: int, evaluate_every: int | None, checkpoint_every
             raise RunError(f"{name}={value}: expected at least 1")
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

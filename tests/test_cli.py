@@ -32,7 +32,7 @@ def call(capfd, monkeypatch, tmp_path):
 
 
 def test_help_has_examples(call):
-    for command in ([], ["check"], ["show"], ["draw"], ["train"], ["plot"], ["data", "fetch"]):
+    for command in ([], ["check"], ["show"], ["draw"], ["train"], ["sweep"], ["plot"], ["data", "fetch"]):
         status, out, _ = call(*command, "--help")
         assert status == 0
         assert "Example" in out and "mgdcircuits" in out, command

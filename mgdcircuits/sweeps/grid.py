@@ -1,0 +1,162 @@
+"""What a sweep varies: names with their values, and the points of the grid that they span."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mgdcircuits.errors import RunError
+
+SEED = "seed"
+OPTIONS: Mapping[str, tuple[type, int]] = {SEED: (int, 0), "iterations": (int, 1), "batch": (int, 1), "data": (str, 0)}
+"""Options of a run that may be swept, with the type of their values and the least one; other names are the netlist's."""
+EXPECTED = "expected NAME=VALUES, such as d=1,2,4 or seed=0..9"
+
+Value = int | float | str
+Index = tuple[int, ...]
+"""A point: the number of its value on each axis."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A swept name and its values."""
+
+    name: str
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All combinations of the values of some axes.
+
+    Parameters
+    ----------
+    axes
+        In the order of the dimensions of the dataset.
+    """
+
+    axes: tuple[Axis, ...]
+
+    def __len__(self) -> int:
+        count = 1
+        for axis in self.axes:
+            count *= len(axis.values)
+        return count
+
+    def __iter__(self) -> Iterator[Index]:
+        return itertools.product(*(range(len(axis.values)) for axis in self.axes))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Swept names."""
+        return tuple(axis.name for axis in self.axes)
+
+    def at(self, index: Index) -> dict[str, Value]:
+        """The values at a point, by name."""
+        return {axis.name: axis.values[k] for axis, k in zip(self.axes, index, strict=True)}
+
+    def describe(self, index: Index) -> str:
+        """A point in words: ``d=4, seed=3``."""
+        return ", ".join(f"{name}={value}" for name, value in self.at(index).items())
+
+    def as_json(self) -> dict[str, list[Value]]:
+        """Names and values, for a file."""
+        return {axis.name: list(axis.values) for axis in self.axes}
+
+
+def parse(texts: Sequence[str]) -> dict[str, tuple[Value, ...]]:
+    """``["d=1,2,4", "seed=0..9"]`` as names with values: numbers, whole numbers from A to B, or expressions.
+
+    Raises
+    ------
+    RunError
+        Text of another form; a name that comes twice.
+    """
+    found: dict[str, tuple[Value, ...]] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        name = name.strip()
+        if not equals or not name.isidentifier() or not values.strip():
+            raise RunError(f"grid {text!r}: {EXPECTED}")
+        if name in found:
+            raise RunError(f"grid {text!r}: {name} is swept already; give all its values at once")
+        found[name] = tuple(value for part in _split(values) for value in _values(part.strip(), text))
+    return found
+
+
+def _split(text: str) -> Iterator[str]:
+    """Parts between commas; those within brackets belong to an expression."""
+    depth, part = 0, ""
+    for letter in text:
+        depth += (letter in "([") - (letter in ")]")
+        if letter == "," and depth == 0:
+            yield part
+            part = ""
+        else:
+            part += letter
+    yield part
+
+
+def _values(part: str, text: str) -> Iterable[Value]:
+    if not part:
+        raise RunError(f"grid {text!r} has an empty value; {EXPECTED}")
+    if ".." not in part:
+        return (_number(part),)
+    span = re.fullmatch(r"(-?\d+)\.\.(-?\d+)", part)
+    if span is None or int(span[1]) > int(span[2]):
+        raise RunError(
+            f"grid {text!r}: {part} is no range; expected whole numbers from the lower to the higher, as 0..9"
+        )
+    return range(int(span[1]), int(span[2]) + 1)
+
+
+def _number(text: str) -> Value:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def as_grid(grid: Mapping[str, Any], fixed: Iterable[str] = ()) -> Grid:
+    """The grid of names with their values.
+
+    Parameters
+    ----------
+    grid
+        Values by name; a single value counts as one.
+    fixed
+        Names that have a value already.
+
+    Raises
+    ------
+    RunError
+        Nothing to sweep; no value, or one that comes twice; a value that an option cannot have; a name that is fixed.
+    """
+    axes = tuple(Axis(str(name), _plain(name, values)) for name, values in grid.items())
+    if not axes:
+        raise RunError(f"a sweep needs something to sweep: {EXPECTED}")
+    for axis in axes:
+        if axis.name in set(fixed):
+            raise RunError(f"{axis.name} is swept and has one value as well; leave out one of the two")
+        if len(set(axis.values)) < len(axis.values) or not axis.values:
+            raise RunError(f"grid {axis.name}: expected at least one value, and each of them once")
+        kind, least = OPTIONS.get(axis.name, (object, 0))
+        for value in axis.values:
+            if not isinstance(value, kind) or (kind is int and value < least):  # type: ignore[operator]
+                wanted = "names" if kind is str else f"whole numbers of at least {least}"
+                raise RunError(f"grid {axis.name}: {value} is not possible; expected {wanted}")
+    return Grid(axes)
+
+
+def _plain(name: str, values: Any) -> tuple[Value, ...]:
+    several = (values,) if isinstance(values, str) or not isinstance(values, Iterable) else tuple(values)
+    plain = tuple(v.item() if hasattr(v, "item") else v for v in several)
+    for value in plain:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise RunError(f"grid {name}: {value!r} is not possible; expected numbers or expressions as text")
+    return plain
