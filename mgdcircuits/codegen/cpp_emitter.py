@@ -44,7 +44,7 @@ from mgdcircuits.circuit.program import (
 from mgdcircuits.circuit.topology import Sparse
 from mgdcircuits.codegen.concurrent import Together, together
 from mgdcircuits.codegen.fuse import Fused, Fusion, is_local, positions_of, runs, spreadable
-from mgdcircuits.codegen.hoist import increments, multiplied, split, without
+from mgdcircuits.codegen.hoist import counted, increments, multiplied, split, without
 from mgdcircuits.codegen.rendering import cpp_expression, names
 from mgdcircuits.codegen.target import random_sites
 from mgdcircuits.errors import BuildError
@@ -130,6 +130,7 @@ class Emitter:
         self.signatures: dict[tuple, _Signature] = {}
         self.steps: list[Step] = []  # keeps ids alive
         self.fusion = Fusion(program)
+        self.counted = {name: k for k, name in enumerate(sorted(counted(program)))}
 
     def sources(self, parts: int) -> list[str]:
         """Translation units: kernels shared out over `parts`, phases and entry points in the first."""
@@ -164,6 +165,7 @@ class Emitter:
 #include <utility>
 #include <vector>
 #include <mgd/conv2d.hpp>
+#include <mgd/counters.hpp>
 #include <mgd/dense.hpp>
 #include <mgd/finite.hpp>
 #include <mgd/functions.hpp>
@@ -208,6 +210,7 @@ struct Session : Now {{
   std::vector<Sparse> edges;
   std::vector<std::shared_ptr<Session>> others;  // for other threads, which run parts of an iteration
   std::vector<std::shared_ptr<void>> owned;
+  std::shared_ptr<Counters> counters = std::make_shared<Counters>();
   template <class A>
   A* own(Index n) {{
     const auto array = allocate_shared<A>(n);
@@ -259,6 +262,10 @@ struct Session : Now {{
         frees = "".join(f"    release(s->a{k});\n" for k in range(len(self.program.arrays)))
         kernels = [s.kernel for nodes in self.chosen.values() for s in steps(nodes)]
         most = max((self._work(k) for k in kernels if isinstance(k, Couple | Elements)), default=0)
+        by_name = {a.name: a for a in self.program.arrays}
+        counters = "".join(
+            f"  s->counters->add(s->{self._array(name)}, {self._numbers(by_name[name])});\n" for name in self.counted
+        )
         cases = "\n".join(f"        case {k}: phase_{n}(*s); break;" for k, n in enumerate(self.chosen))
         n_sites = len(self.sites)
         return f"""
@@ -282,7 +289,7 @@ Session* mgd_create(void** all, std::int64_t* layout) {{
   for (Index r = 0; r < Y::L; ++r)
     s->lane_replica[r] = Y::lanes_are_members ? 0 : static_cast<std::uint32_t>(r % (Y::NBM * Y::W));
   s->edges.resize({len(self.topologies)});
-  s->zeros = s->own<T>({self._largest_perturbation()});
+{counters}  s->zeros = s->own<T>({self._largest_perturbation()});
   layout[0] = Y::MP; layout[1] = Y::W; layout[2] = Y::NBM; layout[3] = Y::RM; layout[4] = Y::lanes_are_members;
   return s;
   }} catch (const std::bad_alloc&) {{ return nullptr; }}
@@ -330,6 +337,7 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
       finite = all_finite<Y>(s->watched);
     }}
   }});
+  s->counters->settle();
   return finite;
 }}
 }}
@@ -673,8 +681,6 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         """A loop over an array per member, in vectors of neighbouring numbers where every operand allows it."""
         statements, lines = self._hoisted(kernel, reciprocals=True)
         draws = {name: o for name, o in kernel.operands.items() if isinstance(o, Random)}
-        for number, (name, operand) in enumerate(draws.items()):
-            lines += self._fill(name, operand, kernel.n, number)
         counts = increments(kernel, statements)
         needed = sorted(
             self._needed(kernel, statements) - set(counts)
@@ -686,11 +692,11 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         flat = all(isinstance(o, Random) or (isinstance(o, Read) and not o.amplitude) for o in operands.values())
         flat &= all(o.index in (Index.ELEMENT, Index.ZERO) for o in operands.values() if isinstance(o, Read))
         if not flat or any(a.precision is not Precision.REAL for a in arrays):
-            return [*lines, *self._one_by_one(kernel, *self._hoisted(kernel), draws)]
+            return self._one_by_one(kernel, *self._hoisted(kernel), draws)
         inside = []
         for name, operand in operands.items():
             if isinstance(operand, Random):
-                value = f"V::load(fill_{name} + k)"
+                value = f"V::load(drawn + {list(draws).index(name)} * drawn_room<Y>)"
                 inside.append(
                     f"const V {name} = {f'V(0.5) * ({value} + V(1))' if operand.function == 'bit' else value};"
                 )
@@ -701,17 +707,31 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         inside += self._statements(kernel, [s for s in statements if s[0] not in counts], "V")
         inside += [f"put_first({_pointer(a)} + k, {n}, exist);" for n, a in kernel.writes.items() if n not in counts]
         for name, text in counts.items():
-            inside.append(f"add_whole({_pointer(kernel.writes[name])} + k, V({cpp_expression(text)}), exist);")
-        return [
-            *lines,
-            f"over_numbers<Y>(s.threads, {kernel.n}LL * Y::MP, [=](Index k, auto exist) {LAMBDA} {{",
-            "  using V = Lanes<T, 16>;",
-            *(f"  {line}" for line in inside),
-            "});",
-        ]
+            array = kernel.writes[name]
+            if array.name in self.counted:
+                lines.append(f"std::uint8_t* const recent_{name} = s.counters->update({self.counted[array.name]});")
+                inside.append(f"count_whole(recent_{name} + k, V({cpp_expression(text)}), exist);")
+            else:
+                inside.append(f"add_whole({_pointer(array)} + k, V({cpp_expression(text)}), exist);")
+        if draws:
+            fills = [
+                f"{self._fill_name(o)}(to + {j} * drawn_room<Y>, elements, Y::MP, Y::MP, s.site_keys({self.sites[o.site]}), "
+                f"s.no_replica.data(), {COUNTS[o.scope]}, first);"
+                for j, o in enumerate(draws.values())
+            ]
+            opening = [
+                f"over_drawn<Y, {len(draws)}>(s.threads, {kernel.n}, [&](T* to, Index elements, Index first) {{",
+                *(f"  {line}" for line in fills),
+                f"}}, [=](Index k, auto exist, const T* drawn) {LAMBDA} {{",
+            ]
+        else:
+            opening = [f"over_numbers<Y>(s.threads, {kernel.n}LL * Y::MP, [=](Index k, auto exist) {LAMBDA} {{"]
+        return [*lines, *opening, "  using V = Lanes<T, 16>;", *(f"  {line}" for line in inside), "});"]
 
     def _one_by_one(self, kernel: Elements, statements, lines: list[str], draws: Mapping[str, Random]) -> list[str]:
         """The same, number by number in float64."""
+        for number, (name, operand) in enumerate(draws.items()):
+            lines = [*lines, *self._fill(name, operand, kernel.n, number)]
         inside = []
         for name in sorted(self._needed(kernel, statements)):
             operand = kernel.operands.get(name)
@@ -740,14 +760,17 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
             "}",
         ]
 
+    @staticmethod
+    def _fill_name(operand: Random) -> str:
+        """The function that draws numbers of an array per member."""
+        fills = {"rand": "fill_uniform_lanes", "randn": "fill_normal_lanes", "bit": "fill_signs_lanes"}
+        if operand.function not in fills:
+            raise BuildError(f"{operand.site}: {operand.function}() of a parameter runs on the numpy target only")
+        return fills[operand.function]
+
     def _fill(self, name: str, operand: Random, n: int, number: int) -> list[str]:
         """Draws of all elements of an array per member, beforehand."""
-        site, count = self.sites[operand.site], COUNTS[operand.scope]
-        fill = {"rand": "fill_uniform_lanes", "randn": "fill_normal_lanes", "bit": "fill_signs_lanes"}.get(
-            operand.function
-        )
-        if fill is None:
-            raise BuildError(f"{operand.site}: {operand.function}() of a parameter runs on the numpy target only")
+        site, count, fill = self.sites[operand.site], COUNTS[operand.scope], self._fill_name(operand)
         # a power of two elements a task, so that no call of the generator is shared between tasks
         lines = [
             f"T* const fill_{name} = s.buffer(slot + {number}, {n}LL * Y::MP);",

@@ -7,9 +7,21 @@ alone; evaluated beforehand, what is left for the innermost loop is a multiply-a
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
-from mgdcircuits.circuit.program import Elements, Precision
+from mgdcircuits.circuit.program import (
+    Between,
+    Copy,
+    Elements,
+    Every,
+    Node,
+    Precision,
+    Program,
+    Read,
+    Ticks,
+    steps,
+)
+from mgdcircuits.netlist.spec import Sharing
 
 
 def split(
@@ -71,17 +83,23 @@ def split(
 def multiplied(text: str, kind_of: Callable[[str], Hashable | None]) -> str:
     """Divisions by numbers that are the same everywhere as multiplications, in an expression without jumps.
 
-    Where the expression has steps (``floor``, comparisons), the last digit may decide, and it stays as it is.
+    Where what varies goes through steps (``floor``, comparisons), the last digit may decide, and the expression stays.
     """
     tree = ast.parse(text.strip(), mode="eval").body
-    if any(isinstance(n, ast.Call | ast.Compare | ast.Mod | ast.FloorDiv | ast.BoolOp) for n in ast.walk(tree)):
+
+    def varies(node: ast.AST) -> bool:
+        functions = {n.func for n in ast.walk(node) if isinstance(n, ast.Call)}
+        variables = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and n not in functions}
+        return any(kind_of(n) != "uniform" for n in variables)
+
+    steps = ast.Call | ast.Compare | ast.Mod | ast.FloorDiv | ast.BoolOp
+    if any(isinstance(n, steps) and varies(n) for n in ast.walk(tree)):
         return text
 
     class Multiply(ast.NodeTransformer):
         def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
             self.generic_visit(node)
-            used = {n.id for n in ast.walk(node.right) if isinstance(n, ast.Name)}
-            if isinstance(node.op, ast.Div) and all(kind_of(n) == "uniform" for n in used):
+            if isinstance(node.op, ast.Div) and not varies(node.right):
                 return ast.BinOp(node.left, ast.Mult(), ast.BinOp(ast.Constant(1.0), ast.Div(), node.right))
             return node
 
@@ -101,6 +119,34 @@ def increments(kernel: Elements, statements: Sequence[tuple[str, str]]) -> dict[
         if adds and not others and read == 1:
             found[name] = ast.unparse(tree.right)
     return found
+
+
+def counted(program: Program) -> set[str]:
+    """Integer arrays that are read by nobody and to which an update adds one or nothing."""
+    found: set[str] = set()
+    read = {source for nodes in program.phases().values() for source in _copied(nodes)}
+    for step in (s for nodes in program.phases().values() for s in steps(nodes)):
+        added: dict[str, str] = {}
+        if isinstance(step.kernel, Elements) and step.kernel.sharing is Sharing.MEMBER:
+            added = increments(step.kernel, [(s.target, s.expression) for s in step.kernel.statements])
+        for name, operand in step.kernel.operands.items():
+            if isinstance(operand, Read) and name not in added:
+                read.add(operand.array.name)
+        for name, text in added.items():
+            tree = ast.parse(text, mode="eval").body
+            whole = (
+                isinstance(tree, ast.Call) and ast.unparse(tree.func) == "int" and isinstance(tree.args[0], ast.Compare)
+            )
+            (found if whole else read).add(step.kernel.writes[name].name)
+    return found - read
+
+
+def _copied(nodes: Iterable[Node]) -> Iterable[str]:
+    for node in nodes:
+        if isinstance(node, Copy):
+            yield node.source
+        elif isinstance(node, Every | Ticks | Between):
+            yield from _copied(node.body)
 
 
 def without(text: str, zero: set[str]) -> str:

@@ -1,6 +1,8 @@
 // Dense: every pre unit reaches every post unit; synapse = post*N_pre + pre.
 #pragma once
 
+#include <algorithm>
+
 #include "tiles.hpp"
 #include "units.hpp"
 
@@ -23,19 +25,19 @@ struct Dense {
                   [](V acc, V x) __attribute__((always_inline)) { return max(acc, x); }, f);
   }
 
-  // With one replica a vector holds as many pre units as there are strands, and stores as many post units.
+  // With few replicas a vector holds several pre units, and stores several post units.
   template <int few>
   static constexpr bool spreads() {
-    return few == 1 && strands > 1;
+    return few <= 4 && strands > 1;
   }
   template <class T, int few, class Block, class F, class S>
   static void gather_few(int n_threads, const Block& block, const F& f, const S& store) {
-    few_posts<T>(n_threads, block, T(0), store, [](auto acc, auto x) __attribute__((always_inline)) { return acc + x; }, f);
+    few_posts<T, few>(n_threads, block, T(0), store, [](auto acc, auto x) __attribute__((always_inline)) { return acc + x; }, f);
   }
   template <class T, int few, class Block, class F, class S>
   static void gather_max_few(int n_threads, const Block& block, const F& f, const S& store) {
-    few_posts<T>(n_threads, block, -static_cast<T>(INFINITY), store,
-                 [](auto acc, auto x) __attribute__((always_inline)) { return max(acc, x); }, f);
+    few_posts<T, few>(n_threads, block, -static_cast<T>(INFINITY), store,
+                      [](auto acc, auto x) __attribute__((always_inline)) { return max(acc, x); }, f);
   }
 
   template <class V, class F, class S>
@@ -64,7 +66,7 @@ struct Dense {
 
   template <class V, class Block, class S, class Fold, class F>
   static void over_posts(int n_threads, const Block& block, V start, const S& store, const Fold& fold, const F& f) {
-    constexpr int posts = smaller(larger(register_tile<V>() / 2 / strands * 2, 1), N_post);
+    constexpr int posts = smaller(larger(register_tile<V>() / strands, 1), N_post);  // three: loads keep up with sums
     constexpr int n_tiles = divide_up(N_post, posts);
     parallel_for(n_threads, n_tiles, static_cast<double>(n_synapses) * V::width, [&](Index tile) {
       if constexpr (N_post % posts != 0)
@@ -101,41 +103,72 @@ struct Dense {
     }
   }
 
-  template <class T, class Block, class S, class Fold, class F>
+  // Vectors of S strands times `few` replicas.
+  template <class T, int few>
+  struct Spread {
+    static constexpr int S = smaller(strands, 16 / few), vectors = strands / S;
+    using V = Lanes<T, S * few>;
+    static constexpr int room = register_tile<V>() / vectors;
+    static constexpr int posts = room >= 8 ? 8 : room >= 4 ? 4 : 2;  // at once
+    static constexpr int stored = smaller(posts, 16 / few);          // post units a vector
+  };
+
+  template <class T, int few, class Block, class S, class Fold, class F>
   static void few_posts(int n_threads, const Block& block, T start, const S& store, const Fold& fold, const F& f) {
-    constexpr int posts = 8, n_tiles = divide_up(N_post, posts);
-    parallel_for(n_threads, n_tiles, static_cast<double>(n_synapses), [&](Index tile) {
+    constexpr int posts = Spread<T, few>::posts, n_tiles = divide_up(N_post, posts);
+    parallel_for(n_threads, n_tiles, static_cast<double>(n_synapses) * few, [&](Index tile) {
       if constexpr (N_post % posts != 0)
-        if (tile == n_tiles - 1) return few_tile<T, N_post % posts>(tile * posts, block, start, store, fold, f);
-      few_tile<T, posts>(tile * posts, block, start, store, fold, f);
+        if (tile == n_tiles - 1) return few_tile<T, few, N_post % posts>(tile * posts, block, start, store, fold, f);
+      few_tile<T, few, posts>(tile * posts, block, start, store, fold, f);
     });
   }
 
-  template <class T, int Posts, class Block, class S, class Fold, class F>
-  static MGD_KERNEL void few_tile(Index post, const Block& block, T start, const S& store, const Fold& fold, const F& f) {
-    using V = Lanes<T, strands>;
-    V acc[Posts];
-    unroll<Posts>([&](auto j) __attribute__((always_inline)) { acc[j] = V(start); });
+  template <class T, int few, int Posts, class Block, class Store, class Fold, class F>
+  static MGD_KERNEL void few_tile(Index post, const Block& block, T start, const Store& store, const Fold& fold, const F& f) {
+    constexpr int S = Spread<T, few>::S, vectors = Spread<T, few>::vectors, stored = Spread<T, few>::stored;
+    using V = typename Spread<T, few>::V;
+    V acc[Posts][vectors];
+    unroll<Posts>([&](auto j) __attribute__((always_inline)) {
+      unroll<vectors>([&](auto v) __attribute__((always_inline)) { acc[j][v] = V(start); });
+    });
     for (Index pre = 0; pre + strands <= N_pre; pre += strands)
-      unroll<Posts>([&](auto j) __attribute__((always_inline)) {
-        acc[j] = fold(acc[j], f(Next<strands>{(post + j) * N_pre + pre}, Next<strands>{pre}, Same<strands>{post + j}, block));
+      unroll<vectors>([&](auto v) __attribute__((always_inline)) {
+        unroll<Posts>([&](auto j) __attribute__((always_inline)) {
+          const Index from = pre + v * S;
+          acc[j][v] = fold(acc[j][v], f(Next<S>{(post + j) * N_pre + from}, Next<S>{from}, Same<S>{post + j}, block));
+        });
       });
     constexpr int rest = N_pre % strands;
-    if constexpr (rest > 0) {
-      constexpr Index pre = N_pre - rest;
+    unroll<divide_up(rest, S)>([&](auto v) __attribute__((always_inline)) {
+      constexpr int exist = smaller(S, rest - v * S);
+      constexpr Index from = N_pre - rest + v * S;
       unroll<Posts>([&](auto j) __attribute__((always_inline)) {
-        const V next = fold(acc[j], f(Next<strands, 0, rest>{(post + j) * N_pre + pre}, Next<strands, 0, rest>{pre},
-                                      Same<strands>{post + j}, block));
-        acc[j] = where(places<T, strands, 1, 0, rest>(), next, acc[j]);
+        const V next = fold(acc[j][v], f(Next<S, 0, exist>{(post + j) * N_pre + from}, Next<S, 0, exist>{from},
+                                         Same<S>{post + j}, block));
+        acc[j][v] = where(places<T, S * few, few, 0, exist>(), next, acc[j][v]);
       });
-    }
-    Lanes<T, 8> sums(0);
-    unroll<Posts>([&](auto j) __attribute__((always_inline)) {
-      Lanes<T, 1> strand[strands];
-      for (int k = 0; k < strands; ++k) strand[k] = Lanes<T, 1>(acc[j][k]);
-      sums.set(j, by_halves<strands>(strand, fold).v);
     });
-    store(Next<8, 0, Posts>{post}, block, sums);
+    unroll<divide_up(Posts, stored)>([&](auto group) __attribute__((always_inline)) {
+      constexpr int exist = smaller(stored, Posts - group * stored);
+      const auto sums = gathered<T, few, stored>([&](auto k) __attribute__((always_inline)) {
+        return few_sum<T, few>(acc[group * stored + smaller(k, exist - 1)], fold);
+      });
+      store(Next<stored, 0, exist>{post + group * stored}, block, sums);
+    });
+  }
+  // The strands of one unit, added by halves.
+  template <class T, int few, class V, class Fold>
+  static MGD_INLINE Lanes<T, few> few_sum(const V* vectors, const Fold& fold) {
+    V sums[Spread<T, few>::vectors];
+    std::copy_n(vectors, Spread<T, few>::vectors, sums);
+    return few_halves<T, few>(by_halves<Spread<T, few>::vectors>(sums, fold), fold);
+  }
+  template <class T, int few, int W, class Fold>
+  static MGD_INLINE Lanes<T, few> few_halves(Lanes<T, W> strand, const Fold& fold) {
+    if constexpr (W == few)
+      return strand;
+    else
+      return few_halves<T, few>(fold(half<0>(strand), half<1>(strand)), fold);
   }
 
   // out[unit, block] = fold over the N_other units of the other side, ascending.

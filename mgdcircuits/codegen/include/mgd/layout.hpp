@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstring>
+#include <vector>
 
 #include "functions.hpp"
 #include "lanes.hpp"
@@ -129,8 +130,8 @@ struct Layout {
   template <class A, int S, int Lo, int Hi, int Stride>
   static MGD_INLINE Lanes<T, S * few> mem(const A* p, Next<S, Lo, Hi, Stride> u, Few block) {
     const A* from = p + u.u * MP + block / NBM;
-    if constexpr (MP == 1 && few == 1 && Stride == 1 && std::is_same<A, T>::value) {
-      return Lanes<T, S>::load(from);
+    if constexpr (MP == 1 && Stride == 1 && std::is_same<A, T>::value) {
+      return repeated<few>(Lanes<T, S>::load(from));
     } else {
       return gathered<T, few, S>([&](auto k) __attribute__((always_inline)) {
         constexpr int place = decltype(k)::value < Lo ? Lo : decltype(k)::value < Hi ? decltype(k)::value : Hi - 1;
@@ -327,6 +328,25 @@ inline void over_numbers(int threads, Index n, const F& f) {
     Index k = task * run;
     for (; k + 16 <= end; k += 16) local(k, std::integral_constant<int, 16>{});
     if (k < end) local(k, static_cast<int>(end - k));
+  });
+}
+// The same for kernels that draw: f(k, exist, drawn), where a number of the j-th draw lies at drawn + j*drawn_room<Y>.
+// `fill(to, elements, first)` draws for elements first, first + 1, ... (a multiple of 128): draws stay in the cache.
+template <class Y>
+constexpr Index drawn_elements = Y::MP >= 16 ? 128 : 2048 / Y::MP / 128 * 128;
+template <class Y>
+constexpr Index drawn_room = drawn_elements<Y> * Y::MP + 16;
+template <class Y, int draws, class Fill, class F>
+inline void over_drawn(int threads, Index elements, const Fill& fill, const F& f) {
+  constexpr Index run = drawn_elements<Y>;
+  parallel_for(threads, (elements + run - 1) / run, static_cast<double>(elements * Y::MP) * 8, [&](Index task) {
+    thread_local std::vector<typename Y::T> drawn(draws * drawn_room<Y>);
+    const F local(f);
+    const Index first = task * run, here = elements - first < run ? elements - first : run;
+    fill(drawn.data(), here, first);
+    Index k = 0;
+    for (; k + 16 <= here * Y::MP; k += 16) local(first * Y::MP + k, std::integral_constant<int, 16>{}, drawn.data() + k);
+    if (k < here * Y::MP) local(first * Y::MP + k, static_cast<int>(here * Y::MP - k), drawn.data() + k);
   });
 }
 template <class T, class N>

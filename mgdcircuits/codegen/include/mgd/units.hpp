@@ -103,6 +103,37 @@ MGD_INLINE Lanes<T, W * N> gathered(const F& group) {
                                                               gathered<T, W, N / 2, First + N / 2>(group).v));
 }
 
+// The first (0) or second (1) half of a vector.
+template <int which, class T, int W>
+MGD_INLINE Lanes<T, W / 2> half(Lanes<T, W> x) {
+  Lanes<T, W / 2> made(0);
+  std::memcpy(&made.v, reinterpret_cast<const char*>(&x.v) + which * sizeof(made.v), sizeof(made.v));
+  return made;
+}
+
+// Every number of a vector `times` over.
+template <int times, class T, int S>
+MGD_INLINE Lanes<T, S * times> repeated(Lanes<T, S> x) {
+  if constexpr (times == 1) return Lanes<T, S * times>(x);
+#if defined(MGD_AVX512)
+  if constexpr (std::is_same<T, float>::value && S * times == 16 && (S == 4 || S == 8)) {
+    __m512i which;
+    __m512 wide;
+    if constexpr (S == 4) {
+      which = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+      wide = _mm512_castps128_ps512(raw::bits<__m128>(x.v));
+    } else {
+      which = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+      wide = _mm512_castps256_ps512(raw::bits<__m256>(x.v));
+    }
+    return Lanes<T, S * times>::of(raw::bits<typename Lanes<T, S * times>::Raw>(_mm512_maskz_permutexvar_ps(0xffff, which, wide)));
+  }
+#endif
+  Lanes<T, S * times> made(0);
+  for (int k = 0; k < S * times; ++k) made.set(k, x[k / times]);
+  return made;
+}
+
 // True in the lanes of places Lo to before Hi, `few` lanes a place.
 template <class T, int W, int few, int Lo, int Hi>
 MGD_INLINE Mask<T, W> places() {
