@@ -83,15 +83,20 @@ def growth(samples: list[Sample]) -> float | None:
 @click.option("--netlist", type=click.Path(path_type=Path), default=NETLIST, help="[default: fashion_mnist_cnn.yaml]")
 @cli.SET
 @click.option("--iterations", type=click.IntRange(min=10), default=200_000, show_default=True)
+@click.option(
+    "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="1: online, as hardware learns."
+)
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default="long_run", show_default=True, help="A folder.")
-def main(netlist: Path, overrides: dict[str, str], iterations: int, threads: int, seed: int, out: Path) -> None:
+def main(
+    netlist: Path, overrides: dict[str, str], iterations: int, batch: int, threads: int, seed: int, out: Path
+) -> None:
     """Train twice, once disturbed, and compare."""
     settings = overrides or ({"d": "8"} if netlist == NETLIST else {})
     circuit = mgd.load(netlist, **settings)
     out.mkdir(parents=True, exist_ok=True)
-    options = ["--iterations", iterations, "--seed", seed, "--threads", threads]
+    options = ["--iterations", iterations, "--batch", batch, "--seed", seed, "--threads", threads]
     options += ["--evaluate-every", max(1, iterations // ROWS), "--checkpoint-every", 2 if iterations < 10_000 else 30]
     options += [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
     options += [part for name in circuit.plastic for part in ("--record", name)]
