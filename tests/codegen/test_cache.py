@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -144,20 +145,34 @@ def test_nothing_recompiles_for_another_number(folder, netlists):
     assert libraries(folder) == before
 
 
-@pytest.mark.parametrize("build", ["generic", "plain"])
+COMPILERS = ["", "clang++", "clang++-14", "g++-11", "g++-13", "g++-14"]  # "": the one that is taken by default
+
+
+@pytest.mark.parametrize("build", ["native", "generic", "plain"])
+@pytest.mark.parametrize("compiler", COMPILERS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-9)])
-def test_builds_agree(build, dtype, tolerance, monkeypatch):
+def test_builds_agree(build, compiler, dtype, tolerance, monkeypatch):
+    """Every build of every compiler that is there, at a batch with whole lane blocks and few replicas, and online."""
+    if not compiler and build == "native":
+        pytest.skip("it is what others are compared with")
+    if compiler and shutil.which(compiler) is None:
+        pytest.skip(f"no {compiler} here")
     circuit = load(SMALL_CONV, side=6, channels=3)
     rng = np.random.default_rng(0)
-    x, y = rng.random((20, 1, 6, 6)), rng.integers(0, 4, 20)
 
-    def run() -> dict[str, np.ndarray]:
-        session = Session(circuit, seed=3, batch=20, dtype=dtype)
-        session.present(x, y)
+    def run(batch: int) -> dict[str, np.ndarray]:
+        session = Session(circuit, seed=3, batch=batch, dtype=dtype)
+        session.present(rng.random((batch, 1, 6, 6)), rng.integers(0, 4, batch))
         session.step(5)
         return {name: np.array(value) for name, value in session.parameters.items()}
 
-    native = run()
-    monkeypatch.setenv("MGDCIRCUITS_BUILD", build)
-    for name, value in run().items():
-        assert np.linalg.norm(value - native[name]) <= tolerance * np.linalg.norm(native[name]), name
+    for batch in (20, 1) if compiler else (20,):
+        rng = np.random.default_rng(batch)
+        native = run(batch)
+        with monkeypatch.context() as changed:
+            changed.setenv("MGDCIRCUITS_BUILD", build)
+            if compiler:
+                changed.setenv("CXX", compiler)
+            rng = np.random.default_rng(batch)
+            for name, value in run(batch).items():
+                assert np.linalg.norm(value - native[name]) <= tolerance * np.linalg.norm(native[name]), name
