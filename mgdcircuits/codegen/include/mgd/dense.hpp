@@ -63,10 +63,12 @@ struct Dense {
   // A long sum runs as `strands` sums side by side, pre = k modulo strands in the k-th, which are then added by halves: the
   // same sum whether lanes are replicas or, with one replica, pre units.
   static constexpr int strands = N_pre >= 16 ? 8 : 1;
+  // Strands of a tile at a time: the fewer, the more post units share a loaded pre unit.
+  static constexpr int at_once = smaller(strands, 4);
 
   template <class V, class Block, class S, class Fold, class F>
   static void over_posts(int n_threads, const Block& block, V start, const S& store, const Fold& fold, const F& f) {
-    constexpr int posts = smaller(larger(register_tile<V>() / strands, 1), N_post);  // three: loads keep up with sums
+    constexpr int posts = smaller(larger(register_tile<V>() / at_once, 1), N_post);
     constexpr int n_tiles = divide_up(N_post, posts);
     parallel_for(n_threads, n_tiles, static_cast<double>(n_synapses) * V::width, [&](Index tile) {
       if constexpr (N_post % posts != 0)
@@ -77,21 +79,30 @@ struct Dense {
 
   template <class V, int Posts, class Block, class S, class Fold, class F>
   static MGD_KERNEL void post_tile(Index post, const Block& block, V start, const S& store, const Fold& fold, const F& f) {
-    V acc[Posts][strands];
-    unroll<Posts>([&](auto j) __attribute__((always_inline)) {
-      unroll<strands>([&](auto k) __attribute__((always_inline)) { acc[j][k] = start; });
-    });
-    const auto at = [&](Index pre, auto j, auto k) __attribute__((always_inline)) {
-      acc[j][k] = fold(acc[j][k], f((post + j) * N_pre + pre + k, pre + k, post + j, block));
-    };
-    for (Index pre = 0; pre + strands <= N_pre; pre += strands)
-      unroll<strands>([&](auto k) __attribute__((always_inline)) {
-        unroll<Posts>([&](auto j) __attribute__((always_inline)) { at(pre, j, k); });
+    V sums[Posts][strands];
+    for (int first = 0; first < strands; first += at_once) {
+      V acc[Posts][at_once];
+      unroll<Posts>([&](auto j) __attribute__((always_inline)) {
+        unroll<at_once>([&](auto k) __attribute__((always_inline)) { acc[j][k] = start; });
       });
-    unroll<N_pre % strands>([&](auto k) __attribute__((always_inline)) {
-      unroll<Posts>([&](auto j) __attribute__((always_inline)) { at(Index(N_pre - N_pre % strands), j, k); });
-    });
-    unroll<Posts>([&](auto j) __attribute__((always_inline)) { store(post + j, block, by_halves<strands>(acc[j], fold)); });
+      const auto at = [&](Index pre, auto j, auto k) __attribute__((always_inline)) {
+        acc[j][k] = fold(acc[j][k], f((post + j) * N_pre + pre, pre, post + j, block));
+      };
+      for (Index pre = first; pre + at_once <= N_pre; pre += strands)
+        unroll<at_once>([&](auto k) __attribute__((always_inline)) {
+          unroll<Posts>([&](auto j) __attribute__((always_inline)) { at(pre + k, j, k); });
+        });
+      constexpr Index whole = N_pre - N_pre % strands;
+      unroll<at_once>([&](auto k) __attribute__((always_inline)) {
+        const Index pre = whole + first + k;
+        const bool cut = whole + first + at_once > N_pre;  // the strands of the last round that the loop has left out
+        if (cut && pre < N_pre) unroll<Posts>([&](auto j) __attribute__((always_inline)) { at(pre, j, k); });
+      });
+      unroll<Posts>([&](auto j) __attribute__((always_inline)) {
+        unroll<at_once>([&](auto k) __attribute__((always_inline)) { sums[j][first + k] = acc[j][k]; });
+      });
+    }
+    unroll<Posts>([&](auto j) __attribute__((always_inline)) { store(post + j, block, by_halves<strands>(sums[j], fold)); });
   }
   template <int N, class V, class Fold>
   static MGD_INLINE V by_halves(V* strand, const Fold& fold) {
