@@ -1,7 +1,7 @@
 """A long run that is killed in its middle and goes on: does memory stay flat, and is the result the same?
 
 python experiments/long_run.py --iterations 300
-python experiments/long_run.py                       # 200,000 iterations, twice: hours
+python experiments/long_run.py                       # 200,000 iterations, twice: some minutes
 
 The circuit is trained twice, in processes of their own: in one piece, and killed by SIGKILL half way and resumed. The two
 datasets, with all parameters at every row, must be equal in everything but wall-clock times, and no process may need more
