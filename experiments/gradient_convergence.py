@@ -1,0 +1,259 @@
+"""How fast the estimate turns into the gradient: figures 2 and 3 of arXiv 2501.15403, with the law beside the measurement.
+
+python experiments/gradient_convergence.py --quick
+python experiments/gradient_convergence.py --full --out experiments/results
+
+A seed is a network at its initial parameters and 100 training images that stay; nothing is updated. The accumulated
+estimate of weight or node perturbation (layer by layer) is compared with the exact gradient over the same images, and with
+what `mgdcircuits.analysis` predicts from gradients alone.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import xarray as xr
+from gradient_convergence_figure import draw
+
+import mgdcircuits as mgd
+from mgdcircuits import cli, randomness
+from mgdcircuits.analysis.convergence import Accumulated, draws_until, exponent, exponent_interval
+from mgdcircuits.analysis.prediction import Prediction, parameter_blocks, predict
+from mgdcircuits.record import run_attributes
+
+FOLDER = Path(__file__).resolve().parent
+NETLISTS = {"weight": "fashion_mnist_cnn_paper.yaml", "node": "fashion_mnist_cnn_np.yaml"}
+PUBLISHED = FOLDER / "published" / "fig3.csv"
+BATCH = 100
+ROWS = 40
+DEGREES = {"degrees_15": 15.0, "cos_95": float(np.degrees(np.arccos(0.95)))}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A circuit, the seeds that are predicted, and how many of them are measured for how many iterations."""
+
+    rule: str
+    d: int
+    seeds: int
+    measured: int = 0
+    iterations: int = 0
+    classes: int = 10
+    dither: float = 0.0  # uniform noise on the pixels: no two are equal, so that no maximum of a pool is tied
+
+    def __str__(self) -> str:
+        also = (f", {self.classes} classes" if self.classes != 10 else "") + (", dithered" if self.dither else "")
+        return f"{self.rule} d={self.d}{also}"
+
+
+QUICK = (Case("weight", 1, 4, 4, 400), Case("node", 1, 4, 4, 400))
+FULL = (
+    Case("weight", 1, 10, 10, 2500),
+    Case("weight", 2, 10, 5, 5500),
+    Case("weight", 4, 10, 2, 3500),
+    Case("weight", 8, 10, 1, 600),
+    Case("weight", 16, 3),
+    Case("node", 1, 10, 10, 2000),
+    Case("node", 1, 10, 10, 2000, dither=0.01),
+    Case("node", 2, 10, 5, 2500),
+    Case("node", 4, 6, 2, 1200),
+    Case("node", 8, 3),
+    Case("weight", 1, 10, 5, 1000, classes=2),
+    Case("node", 1, 10, 5, 1000, classes=2),
+    Case("weight", 1, 10, classes=5),
+    Case("node", 1, 10, classes=5),
+)
+
+
+class Seeds:
+    """The circuit of a case, and for each seed its initial parameters, images, exact gradient and prediction."""
+
+    def __init__(self, case: Case, first: int) -> None:
+        self.case = case
+        self.numbers = list(range(first, first + case.seeds))
+        options = {"d": case.d, "classes": case.classes, "tau_theta": "1000000000*iteration", "target_off": 0.01}
+        self.circuit = mgd.load(FOLDER.parent / "netlists" / NETLISTS[case.rule], **options)
+        data = mgd.datasets.load("fashion_mnist", classes=range(case.classes))
+        chosen = [self._images(seed, len(data.x_train)) for seed in self.numbers]
+        self.x = np.stack([data.x_train[index] * np.float32(data.scale) for index in chosen])
+        self.y = np.stack([data.y_train[index] for index in chosen])
+        if case.dither:
+            noise = np.random.default_rng(first).random(self.x.shape, dtype=np.float32)
+            self.x = self.x + np.float32(case.dither) * noise
+        start = mgd.Session(self.circuit, batch=1, seed=self.numbers, target="numpy")
+        self.start = {name: values.reshape(case.seeds, -1) for name, values in start.parameters.items()}
+        self.blocks = parameter_blocks(self.circuit, self.circuit.spec.learning[0])
+        self.gradients: list[dict[str, np.ndarray]] = []
+        self.predictions: list[Prediction] = []
+        one = mgd.Session(self.circuit, batch=BATCH, target="numpy")
+        for k in range(case.seeds):
+            for name, values in one.parameters.items():
+                values[...] = self.start[name][k].reshape(values.shape)
+            one.present(self.x[k], self.y[k])
+            self.gradients.append(one.exact_gradient())
+            self.predictions.append(predict(one))
+
+    @staticmethod
+    def _images(seed: int, n: int) -> np.ndarray:
+        return randomness.integer(randomness.site_key(seed, "pinned images"), np.arange(BATCH), 0, 0, n)
+
+    def by_block(self, values: dict[str, np.ndarray], members: int) -> list[np.ndarray]:
+        """Parameters of each block side by side, (member, elements)."""
+        return [np.concatenate([values[n].reshape(members, -1) for n in names], 1) for names in self.blocks.values()]
+
+    def measure(self, threads: int) -> tuple[np.ndarray, Accumulated]:
+        """Accumulate estimates of the first seeds; at which iterations they were compared, and how."""
+        case, members = self.case, self.case.measured
+        session = mgd.Session(self.circuit, batch=BATCH, seed=self.numbers[:members], threads=threads)
+        for name, values in session.parameters.items():
+            values[...] = self.start[name][:members].reshape(values.shape)
+        session.present(self.x[:members], self.y[:members])
+        exact = {name: np.stack([g[name] for g in self.gradients[:members]]) for name in self.circuit.plastic}
+        found = Accumulated(self.by_block(exact, members))
+        rows = np.geomspace(8, case.iterations, ROWS).astype(int)
+        for n in rows:
+            session.step(n - session.iteration)
+            found.add(n, self.by_block(session.gradient_estimate(), members))
+        return rows, found
+
+
+def run(case: Case, first: int, threads: int) -> xr.Dataset:
+    """Prediction and measurement of a case."""
+    begun = time.monotonic()
+    seeds = Seeds(case, first)
+    predicted = [p.network for p in seeds.predictions]
+    each = ("seed",)
+    values: dict[str, tuple] = {
+        "predicted_k_eff": (each, [p.across for p in predicted]),
+        "predicted_along": (each, [p.along for p in predicted]),
+        "predicted_block_k_eff": (
+            ("seed", "block"),
+            [[p.blocks[b].across for b in seeds.blocks] for p in seeds.predictions],
+        ),
+        "n_parameters": ((), seeds.circuit.n_parameters),
+        "n_nodes": ((), seeds.circuit.n_nodes),
+    }
+    for name, degrees in DEGREES.items():
+        values[f"predicted_{name}"] = (each, [p.draws(degrees) for p in predicted])
+    if case.measured:
+        rows, found = seeds.measure(threads)
+        cosine = found.cosine()
+
+        def per_seed(measured: np.ndarray) -> np.ndarray:
+            return np.concatenate([measured, np.full(case.seeds - case.measured, np.nan)])
+
+        values |= {
+            "k_eff": (each, per_seed(found.across)),
+            "iteration": (("row",), rows.astype(float)),
+            "cosine": (("row", "member"), cosine),
+            "norm_ratio": (("row", "member"), found.norm_ratio()),
+            "block_cosine": (("row", "member", "block"), found.block_cosine()),
+        }
+        for name, degrees in DEGREES.items():
+            until = np.array([draws_until(rows, column, degrees) for column in cosine.T])
+            beyond = found.across / np.tan(np.radians(degrees)) ** 2
+            values[name] = (each, per_seed(np.where(np.isnan(until), beyond, until)))
+            values[f"{name}_reached"] = (each, per_seed(np.isfinite(until).astype(float)))
+    coordinates = {
+        "seed": seeds.numbers,
+        "block": list(seeds.blocks),
+        "row": np.arange(ROWS if case.measured else 0),
+        "member": np.arange(case.measured),
+    }
+    dataset = xr.Dataset(values, coordinates).assign(seconds=time.monotonic() - begun)
+    fields = {"rule": case.rule, "d": case.d, "classes": case.classes, "dither": case.dither}
+    dataset = dataset.assign_coords({"case": str(case), **fields}).expand_dims("case")
+    return dataset.assign_attrs(run_attributes(seeds.circuit.spec, batch=BATCH, first_seed=first))
+
+
+def published() -> np.ndarray:
+    """Rows of figure 3b: (rule, d, q25, median, q75, seeds) of iterations to 15 degrees."""
+    table = np.genfromtxt(PUBLISHED, delimiter=",", names=True, dtype=None, encoding="utf-8")
+    columns = [f"csv_iters_alpha15deg_{q}" for q in ("q25", "median", "q75")]
+    return table[["train_method", "d", *columns, "n_seeds"]]
+
+
+def compared(found: xr.Dataset) -> Iterator[str]:
+    """Lines that compare iterations to 15 degrees with the published ones, and the law with the measurement."""
+    yield f"{'':24}{'N':>8}{'nodes':>8}{'K_eff':>9}{'measured/law':>15}{'to 15 deg: law':>16}{'measured':>10}  published"
+    known = {(row[0], row[1]): row for row in published()}
+    for name in found["case"].values:
+        one = found.sel(case=name)
+        ratio = (one["k_eff"] / one["predicted_k_eff"]).values if "k_eff" in one else np.array([np.nan])
+        ratio = ratio[np.isfinite(ratio)]
+        law = f"{ratio.mean():.3f} ({len(ratio)})" if len(ratio) else ""
+        until = one["degrees_15"].values if "degrees_15" in one else np.array([np.nan])
+        until = until[np.isfinite(until)]
+        measured = f"{np.median(until):,.0f}" if len(until) else ""
+        line = (
+            f"{name:24}{int(one['n_parameters']):8,}{int(one['n_nodes']):8,}{float(one['predicted_k_eff'].median()):9,.1f}"
+            f"{law:>15}{float(one['predicted_degrees_15'].median()):16,.0f}{measured:>10}"
+        )
+        row = known.get((str(one["rule"].values), int(one["d"])))
+        if row is not None and int(one["classes"]) == 10 and not float(one["dither"]):
+            inside = [row[2] / 1.15 <= m <= row[4] * 1.15 for m in (float(one["predicted_degrees_15"].median()),)]
+            inside += [row[2] / 1.15 <= np.median(until) <= row[4] * 1.15] if len(until) else []
+            line += f"  {row[2]:,.0f} {row[3]:,.0f} {row[4]:,.0f}: {'inside' if all(inside) else 'OUTSIDE'}"
+        yield line
+    yield from slopes(found)
+
+
+def slopes(found: xr.Dataset) -> Iterator[str]:
+    """Exponents of iterations to 15 degrees over N, on the published sizes."""
+    table = published()
+    for rule in NETLISTS:
+        rows = [row for row in table if row[0] == rule]
+        sizes = {int(row[1]): row for row in rows}
+        cases = [found.isel(case=k) for k in range(found.sizes["case"])]
+        plain = [one for one in cases if one["rule"] == rule and int(one["classes"]) == 10 and not float(one["dither"])]
+        ours = {int(one["d"]): one for one in plain if int(one["d"]) in sizes}
+        if len(ours) < 2:
+            continue
+        n = [float(one["n_parameters"]) for one in ours.values()]
+        law = exponent(n, [float(one["predicted_degrees_15"].median()) for one in ours.values()])
+        measured = exponent(n, [float(one["degrees_15"].median()) for one in ours.values()])
+        quartiles = np.array([list(sizes[d])[2:5] for d in ours])
+        low, high = exponent_interval(n, quartiles, int(rows[0][5]))
+        theirs = exponent(n, list(quartiles[:, 1]))
+        yield f"{rule}: exponent of N: law {law:.2f}, measured {measured:.2f}; published {theirs:.2f} ({low:.2f} to {high:.2f})"
+
+
+def joined(found: list[xr.Dataset], **about: object) -> xr.Dataset:
+    """All cases side by side; what one has more of than another is missing there."""
+    how = {"coords": "different", "compat": "equals", "join": "outer", "data_vars": "all"}
+    dataset = xr.concat(found, "case", combine_attrs="drop_conflicts", **how)
+    dataset.attrs |= {key: found[0].attrs[key] for key in ("command", "machine", "versions", "started")}
+    dataset.attrs |= {"title": "gradient convergence", "state": "finished", **about}
+    return dataset
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--quick", "size", flag_value="quick", default="quick", help="One width, four seeds. [default]")
+@click.option("--full", "size", flag_value="full", help="All sizes.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="The first one.")
+@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=".", help="A folder.  [default: here]")
+def main(size: str, seed: int, threads: int, out: Path) -> None:
+    """Measure gradient convergence, and draw the prediction beside it."""
+    out.mkdir(parents=True, exist_ok=True)
+    name = "gradient_convergence" + ("_quick" if size == "quick" else "")
+    begun, found = time.monotonic(), []
+    for case in QUICK if size == "quick" else FULL:
+        found.append(run(case, seed, threads))
+        print(f"{case}: {float(found[-1]['seconds'][0]):.0f} s", flush=True)
+        dataset = joined(found, size=size, seconds=time.monotonic() - begun)
+        packed = {v: {"zlib": True, "dtype": "float32"} for v in dataset.data_vars if dataset[v].dtype == np.float64}
+        dataset.to_netcdf(out / f"{name}.nc", encoding=packed)
+    draw(dataset, published(), out / f"{name}.png")
+    print("\n".join(compared(dataset)))
+    print(f"{out / name}.nc, .png; {dataset.attrs['seconds']:.0f} s")
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

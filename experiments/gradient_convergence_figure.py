@@ -1,0 +1,161 @@
+"""The figure of gradient_convergence.py: in every panel the measurement (median, band of all seeds) and the law (dashed)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mgdcircuits.analysis.theory import Convergence
+
+COLORS = {"weight": "#c2571a", "node": "#1f5fa8"}
+SHADES = {1: "#f2a65a", 2: "#d9722b", 4: "#a8431a", 8: "#5f1f0d", 16: "#2b0d05"}
+NODE_SHADES = {1: "#7fb2e5", 2: "#3f83c7", 4: "#1f5fa8", 8: "#12375f", 16: "#081a30"}
+
+
+def draw(found: xr.Dataset, published: np.ndarray, path: Path) -> None:
+    """Six panels into a file."""
+    figure = Figure(figsize=(15, 8.4), layout="constrained")
+    axes = figure.subplots(2, 3)
+    plain = [found.isel(case=k) for k in range(found.sizes["case"]) if _is_plain(found.isel(case=k))]
+    for column, rule in enumerate(("weight", "node")):
+        angles(axes[0, column], [one for one in plain if one["rule"] == rule], rule)
+    lengths(axes[0, 2], plain)
+    layers(axes[1, 0], next(one for one in reversed(plain) if one["rule"] == "weight" and _measured(one) > 1))
+    sizes(axes[1, 1], plain, published)
+    classes(axes[1, 2], [found.isel(case=k) for k in range(found.sizes["case"])])
+    for one in axes.flat:
+        one.spines[["top", "right"]].set_visible(False)
+    figure.suptitle("Gradient convergence of multiplexed gradient descent: solid, points: measured; dashed: predicted")
+    figure.savefig(path, dpi=110)
+
+
+def _is_plain(one: xr.Dataset) -> bool:
+    return int(one["classes"]) == 10 and not float(one["dither"])
+
+
+def _measured(one: xr.Dataset) -> int:
+    return int(np.isfinite(one["k_eff"]).sum())
+
+
+def _shade(one: xr.Dataset) -> str:
+    return (SHADES if one["rule"] == "weight" else NODE_SHADES)[int(one["d"])]
+
+
+def _law(one: xr.Dataset, seed: int) -> Convergence:
+    across, along = (float(one[f"predicted_{name}"][seed]) for name in ("k_eff", "along"))
+    return Convergence(across, along, 1.0)
+
+
+def _rows(one: xr.Dataset) -> np.ndarray:
+    return np.flatnonzero(np.isfinite(one["iteration"].values))
+
+
+def _band(axes: Axes, n: np.ndarray, values: np.ndarray, color: str, label: str) -> None:
+    axes.fill_between(n, values.min(1), values.max(1), color=color, alpha=0.15, linewidth=0)
+    axes.plot(n, np.median(values, axis=1), color=color, label=label)
+
+
+def _degrees(cosine: np.ndarray) -> np.ndarray:
+    return np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+
+
+def angles(axes: Axes, cases: list[xr.Dataset], rule: str) -> None:
+    """Angle of the whole network over iterations, with the law of the same seeds."""
+    for one in cases:
+        count = _measured(one)
+        if not count:
+            continue
+        rows = _rows(one)
+        n = one["iteration"].values[rows]
+        label = f"d = {int(one['d'])}, {count} seed" + ("s" if count > 1 else "")
+        _band(axes, n, _degrees(one["cosine"].values[rows, :count]), _shade(one), label)
+        law = np.median([_law(one, k).degrees(n) for k in range(count)], axis=0)
+        axes.plot(n, law, color=_shade(one), linestyle="--")
+    axes.axhline(15, color="k", linewidth=0.6, linestyle=":")
+    axes.set(xscale="log", ylim=(0, 92), xlabel="iterations", ylabel="angle to the exact gradient (°)")
+    axes.set_title(f"{rule} perturbation, layer by layer", fontsize=10)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def lengths(axes: Axes, cases: list[xr.Dataset]) -> None:
+    """Length of the estimate over that of the gradient."""
+    for one in cases:
+        count = _measured(one)
+        if not count or int(one["d"]) > 2:
+            continue
+        rows = _rows(one)
+        n = one["iteration"].values[rows]
+        _band(axes, n, one["norm_ratio"].values[rows, :count], _shade(one), f"{one['rule'].values} d = {int(one['d'])}")
+        axes.plot(
+            n, np.median([_law(one, k).norm_ratio(n) for k in range(count)], 0), color=_shade(one), linestyle="--"
+        )
+    axes.axhline(1, color="k", linewidth=0.6, linestyle=":")
+    axes.set(xscale="log", yscale="log", xlabel="iterations", ylabel="|estimate| / |gradient|")
+    axes.legend(frameon=False, fontsize=8)
+
+
+def layers(axes: Axes, one: xr.Dataset) -> None:
+    """Angle within each layer."""
+    rows, count = _rows(one), _measured(one)
+    n = one["iteration"].values[rows]
+    names = one["block"].values
+    for k, name in enumerate(names):
+        color = f"C{k}"
+        measured = _degrees(one["block_cosine"].values[rows, :count, k])
+        axes.plot(n, np.median(measured, axis=1), color=color, label=str(name))
+        law = [Convergence(float(v), 0, 1).degrees(n) for v in one["predicted_block_k_eff"].values[:count, k]]
+        axes.plot(n, np.median(law, axis=0), color=color, linestyle="--", linewidth=1)
+    axes.set(xscale="log", ylim=(0, 92), xlabel="iterations", ylabel="angle within the layer (°)")
+    axes.set_title(f"each layer, {one['case'].values}", fontsize=10)
+    axes.legend(frameon=False, fontsize=7, ncols=2)
+
+
+def sizes(axes: Axes, cases: list[xr.Dataset], published: np.ndarray) -> None:
+    """Iterations to 15 degrees over N, with the published quartiles."""
+    parameters = {int(one["d"]): float(one["n_parameters"]) for one in cases}
+    for rule, color in COLORS.items():
+        chosen = [one for one in cases if one["rule"] == rule]
+        n = [float(one["n_parameters"]) for one in chosen]
+        law = np.array([one["predicted_degrees_15"].quantile([0.25, 0.5, 0.75]).values for one in chosen])
+        axes.fill_between(n, law[:, 0], law[:, 2], color=color, alpha=0.12, linewidth=0)
+        axes.plot(n, law[:, 1], "x--", color=color, label=f"{rule}: law, quartiles of seeds")
+        for one in chosen:
+            if not _measured(one):
+                continue
+            reached = one["degrees_15_reached"].values > 0
+            until = one["degrees_15"].values
+            for mask, fill in ((reached, color), (~reached & np.isfinite(until), "none")):
+                x = np.full(mask.sum(), float(one["n_parameters"]))
+                axes.plot(x, until[mask], "o", color=color, markersize=4, markerfacecolor=fill, linewidth=0)
+        rows = [row for row in published if row[0] == rule and row[1] in parameters]
+        if rows:
+            x = np.array([parameters[int(row[1])] for row in rows]) * 1.12
+            low, middle, high = np.array([list(row)[2:5] for row in rows]).T
+            bars = [middle - low, high - middle]
+            axes.errorbar(x, middle, bars, color="k", marker="s" if rule == "weight" else "^", markersize=5, linewidth=0,
+                          elinewidth=1, label=f"{rule}: published quartiles")  # fmt: skip
+    axes.plot([], [], "o", color="grey", markersize=4, label="seed, reached")
+    axes.plot([], [], "o", color="grey", markersize=4, markerfacecolor="none", label="seed, from its measured noise")
+    axes.set(xscale="log", yscale="log", xlabel="parameters N", ylabel="iterations to 15°")
+    axes.legend(frameon=False, fontsize=7)
+
+
+def classes(axes: Axes, cases: list[xr.Dataset]) -> None:
+    """Iterations to 15 degrees over the number of classes, at d = 1."""
+    for rule, color in COLORS.items():
+        chosen = [one for one in cases if one["rule"] == rule and int(one["d"]) == 1 and not float(one["dither"])]
+        chosen.sort(key=lambda one: int(one["classes"]))
+        number = [int(one["classes"]) for one in chosen]
+        law = np.array([one["predicted_degrees_15"].quantile([0.25, 0.5, 0.75]).values for one in chosen])
+        axes.fill_between(number, law[:, 0], law[:, 2], color=color, alpha=0.12, linewidth=0)
+        axes.plot(number, law[:, 1], "x--", color=color, label=f"{rule}: law, quartiles of seeds")
+        for one in chosen:
+            until = one["degrees_15"].values
+            axes.plot(np.full(until.shape, int(one["classes"])), until, "o", color=color, markersize=4)
+    axes.set(yscale="log", xlabel="classes", ylabel="iterations to 15°", xticks=number)
+    axes.set_title("d = 1", fontsize=10)
+    axes.legend(frameon=False, fontsize=8)

@@ -1,0 +1,46 @@
+"""Every experiment's --quick, in a process of its own: what it writes, and that its claim holds at that size."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import xarray as xr
+
+ROOT = Path(__file__).parent.parent
+
+
+def quick(name: str, out: Path) -> str:
+    """Run an experiment; what it printed."""
+    command = [sys.executable, str(ROOT / "experiments" / name), "--quick", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_gradient_convergence(tmp_path):
+    printed = quick("gradient_convergence.py", tmp_path)
+    found = xr.open_dataset(tmp_path / "gradient_convergence_quick.nc")
+    ratio = (found["k_eff"] / found["predicted_k_eff"]).mean("seed")
+    assert abs(float(ratio.sel(case="weight d=1")) - 1) < 0.08  # 4 seeds of 400 iterations: 3 % of chance
+    assert abs(float(ratio.sel(case="node d=1")) - 1) < 0.25
+    law = 1 / (1 + found["predicted_k_eff"] / found["iteration"]) ** 0.5
+    last = (found["cosine"] - law.rename(seed="member").drop_vars("member", errors="ignore")).isel(row=-1)
+    assert abs(float(last.sel(case="weight d=1").mean())) < 0.03
+    assert "weight d=1" in printed and "inside" in printed
+    assert (tmp_path / "gradient_convergence_quick.png").stat().st_size > 50_000
+
+
+def test_imperfections(tmp_path):
+    """At its smallest severity each imperfection is harmless, at its largest it breaks training."""
+    printed = quick("imperfections.py", tmp_path)
+    found = xr.open_dataset(tmp_path / "imperfections_quick.nc")
+    perfect, median = float(found["perfect_accuracy"].median()), found["accuracy"].median("seed")
+    assert perfect > 0.85 and "perfect devices" in printed
+    assert (median.isel(level=0) > perfect - 0.15).all()
+    assert (median.isel(level=-1) < perfect - 0.3).all()
+    assert float(found["requests_rounded"].sel(imperfection="step").isel(level=-1).mean()) > 0.9
+    snr = found["cost_change_snr"].sel(imperfection="cost_noise").mean("seed")
+    assert 0.3 < float(snr[0]) < 3 and float(snr[-1]) < 0.01
+    assert (tmp_path / "imperfections_quick.png").stat().st_size > 20_000
