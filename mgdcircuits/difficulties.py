@@ -146,12 +146,13 @@ def explain(run: xr.Dataset) -> str | None:
     last = {str(n): v.isel(iteration=-1) for n, v in run.data_vars.items() if v.dims[:1] == ("iteration",)}
     causes = []
     for name, text in (
-        ("requests_stuck", "met devices that are worn out"),
-        ("requests_rounded", "were too small to move a device"),
-        ("requests_clipped", "went beyond what a device takes"),
+        ("worn", "of the devices are worn out"),
+        ("requests_stuck", "of the requests for writes met devices that are worn out"),
+        ("requests_rounded", "of the requests for writes were too small to move a device"),
+        ("requests_clipped", "of the requests for writes went beyond what a device takes"),
     ):
         lost = _most(last[name]) if name in last else 0.0
-        causes.append((lost, f"{lost:.0%} of the requests for writes {text}"))
+        causes.append((lost, f"{lost:.0%} {text}"))
     if "cost_change_snr" in last:
         snr = float(np.nanmean(run["cost_change_snr"].values[1:]))
         text = f"the noise of a measured change of the cost is {1 / max(snr, 1e-12):.3g} times the change"

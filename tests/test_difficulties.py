@@ -110,7 +110,7 @@ def test_settling_residual(tmp_path, target):
 @pytest.mark.parametrize(
     ("hardware", "replaced", "changes", "sentence"),
     [
-        (["device: {endurance: 1}"], {}, {"eta": 1e-6}, "of the requests for writes met devices that are worn out"),
+        (["device: {endurance: 1}"], {}, {"eta": 1e-6}, "of the devices are worn out"),
         ([], writes("w = w + 0.1*floor(request/0.1 + rand()*0 + 0.5)"), {"eta": 1e-4}, "were too small to move a device"),
         (["measurement: {noise: 20}"], {}, {"eta": 1e-4}, "the noise of a measured change of the cost is"),
     ],

@@ -64,6 +64,7 @@ def test_numbers_of_an_option():
     assert (first.period, first.rate, first.tuned, first.runs, first.reached) == (1, 1.0, True, 2, 2)
     assert (first.iterations, first.seconds, first.joules) == (200, 400, 1000)
     assert (first.writes_mean, first.writes_max, first.wear) == ((3 * 50 + 100) / 4, 200, 0.2)
+    assert first.endurance == 1000
     to_the_end = plan(made(climbs({1: 1.0, 10: 1.0, 100: 1.0}))).options[0]
     assert (to_the_end.iterations, to_the_end.accuracy) == (400, 0.95) and to_the_end.wear == 0
     assert found.best.period == 100 and "shortest time, 202 s" in found.reason
@@ -86,10 +87,13 @@ def test_failed_runs_are_tried_values():
     """A rate that diverges is an edge that was tried."""
 
     def accuracy(period, rate, seed):
-        return [np.nan] * 4 if rate == 10.0 else climbs({1: 1.0})(period, rate, seed)
+        return [np.nan] * 4 if rate == 10.0 or period == 10 else climbs({1: 1.0})(period, rate, seed)
 
-    found = plan(made(accuracy, periods=(1,)), accuracy=0.9)
-    assert found.options[0].tuned and found.best is not None
+    sweep = made(accuracy, periods=(1, 10))
+    missing = sweep["update_period"].astype(float)
+    missing[:, 2], missing[1] = np.nan, np.nan  # of points that failed nothing is known, at tau_theta = 10 all did
+    found = plan(sweep.assign_coords(update_period=missing), accuracy=0.9)
+    assert [o.period for o in found.options] == [1] and found.options[0].tuned and found.best is not None
 
 
 def test_devices_must_survive():

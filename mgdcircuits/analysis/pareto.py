@@ -48,8 +48,9 @@ def _trade(axes, found: Plan) -> None:
         axes.plot([o.seconds for o in front], [o.writes_max for o in front], color=FRONT, lw=1, label="Pareto front")
     for o in usable:
         axes.annotate(f"{o.period}", (o.seconds, o.writes_max), (5, 4), textcoords="offset points", fontsize=8)
-    lives = [o.writes_max / o.wear for o in usable if 0 < o.wear < np.inf]
-    if lives:
+    lives = [o.endurance for o in usable if np.isfinite(o.endurance)]
+    most = max((o.writes_max for o in usable), default=1)
+    if lives and min(lives) < 100 * most:  # a line far above the points says less than the table
         axes.axhline(min(lives), color="black", ls=":", lw=1, label="a device's endurance")
     if found.best is not None:
         at = (found.best.seconds, found.best.writes_max)
@@ -65,6 +66,8 @@ def _trade(axes, found: Plan) -> None:
 def _reached(axes, found: Plan) -> None:
     periods = [o.period for o in found.options]
     axes.plot(periods, [100 * o.accuracy for o in found.options], color=TUNED, marker="o", label="accuracy (%)")
+    known = [100 * o.accuracy for o in found.options if np.isfinite(o.accuracy)] or [0, 100]
+    axes.set_ylim(max(0, min(known) - 5), min(100, max(known) + 5))
     axes.set(xscale="log", xlabel="tau_theta (iterations)", ylabel="accuracy on the test set (%)")
     joules = [o.joules for o in found.options]
     if np.isfinite(joules).any():

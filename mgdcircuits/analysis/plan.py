@@ -50,6 +50,7 @@ class Option:
     writes_mean: float
     writes_max: float
     wear: float
+    endurance: float = np.nan  # writes that the most worn device survives
 
     @property
     def enough(self) -> bool:
@@ -93,6 +94,7 @@ class _Run:
     writes_mean: float = np.nan
     writes_max: float = np.nan
     wear: float = np.nan
+    endurance: float = np.nan
 
 
 def plan(
@@ -157,13 +159,18 @@ def _chosen(dataset: xr.Dataset, at: dict[str, str]) -> xr.Dataset:
 
 
 def _runs(dataset: xr.Dataset, target: float | None) -> Iterator[_Run]:
-    """Every run, up to the row that counts."""
+    """Every run, up to the row that counts; failed ones too, where another run tells their tau_theta."""
     names = [n for n in (*NEEDED, "energy", "wear", ROW, RATE) if n in dataset.variables]
     dataset = dataset[names].reset_coords()
+    period = dataset["update_period"]
+    if failed := [d for d in period.dims if d != "tau_theta"]:
+        dataset["update_period"] = period.fillna(period.max(failed))
     dims = [str(d) for d in dataset["accuracy_test"].dims if d != ROW]
     sizes = tuple(dataset.sizes[d] for d in dims)
     for index in np.ndindex(sizes):
-        yield _run(dataset.isel(dict(zip(dims, index, strict=True))), target)
+        run = dataset.isel(dict(zip(dims, index, strict=True)))
+        if np.isfinite(run["update_period"]):
+            yield _run(run, target)
 
 
 def _run(run: xr.Dataset, target: float | None) -> _Run:
@@ -177,6 +184,9 @@ def _run(run: xr.Dataset, target: float | None) -> _Run:
         return _Run(period, rate, False, accuracy=float(accuracy[rows].max()))
     row = run.isel({ROW: there[0] if target is not None else there[-1]})
     size = np.asarray(row["parameter_size"], float)
+    writes = np.asarray(row["writes_max"], float)
+    wear = np.asarray(row["wear"]) if "wear" in row else np.full(len(size), np.nan)
+    most = int(np.nanargmax(wear)) if np.isfinite(wear).any() else 0
     return _Run(
         period,
         rate,
@@ -186,8 +196,9 @@ def _run(run: xr.Dataset, target: float | None) -> _Run:
         float(row["hardware_seconds"]),
         float(row["energy"]) if "energy" in row else np.nan,
         float((np.asarray(row["writes_mean"]) * size).sum() / size.sum()),
-        float(np.asarray(row["writes_max"]).max()),
-        float(np.nanmax(row["wear"])) if "wear" in row and np.isfinite(row["wear"]).any() else np.nan,
+        float(writes.max()),
+        float(wear[most]),
+        float(writes[most] / wear[most]) if wear[most] > 0 else np.nan,
     )
 
 
@@ -223,6 +234,7 @@ def _option(runs: list[_Run], statement: str, target: float | None) -> Option:
         reached=len(done),
         accuracy=_median([r.accuracy for r in own]),
         wear=max((r.wear for r in done if np.isfinite(r.wear)), default=np.nan),
+        endurance=min((r.endurance for r in done if np.isfinite(r.endurance)), default=np.nan),
         **{name: _median([getattr(r, name) for r in done]) for name in names},
     )
 

@@ -266,9 +266,9 @@ def test_names_that_collide_are_qualified() -> None:
 
 
 def test_per_device_is_drawn_once() -> None:
-    found = variable(load(NETLISTS / "crossbar_rram.yaml"), "hidden.life")
+    found = variable(load(NETLISTS / "crossbar_rram.yaml"), "hidden.endurance_g")
     assert found.role is Role.DEVICE and found.expression is None
-    assert found.initial == "endurance * exp(0.5 * randn())"
+    assert found.initial == "endurance*exp(0.5*randn())"
 
 
 # learning
