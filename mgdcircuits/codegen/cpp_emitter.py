@@ -380,7 +380,7 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         leave = [f"std::memcpy(to.{a}, from.{a}, {self._bytes(n)});" for n in node.left for a in [self._array(n)]]
         loads = self._loads(node)
         return [
-            f"together(s, Y::NB, {max(loads)} * double(Y::R), {sum(loads)} * double(Y::R),",
+            f"together(s, Y::NB, {{{', '.join(f'{load} * double(Y::R)' for load in loads)}}},",
             f"         {{{', '.join(f'part_{k}' for k in range(len(node.parts)))}}},",
             f"         {{{', '.join(map(str, node.evaluations))}}},",
             "         [](Session& o) {",
