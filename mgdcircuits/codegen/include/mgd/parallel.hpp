@@ -146,4 +146,14 @@ inline void parallel_for(int n_threads, Index n_tasks, double work, const F& f) 
   for (Index task = 0; task < n_tasks; ++task) f(task);
 }
 
+// f(first, end) for runs of [0, n).
+template <class F>
+inline void over_runs(int threads, Index n, double work, const F& f) {
+  constexpr Index run = 4096;
+  parallel_for(threads, (n + run - 1) / run, work, [&](Index task) {
+    const F local(f);  // a copy is in registers, what others might change is not
+    local(task * run, (task + 1) * run < n ? (task + 1) * run : n);
+  });
+}
+
 }  // namespace mgd
