@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <initializer_list>
@@ -16,16 +17,22 @@ namespace mgd {
 
 constexpr std::size_t slack = 1024;  // bytes before and after an array that a vector may read and not use
 
-// An array of zeros.
+// An array of zeros, aligned to 64 bytes. calloc gives pages that take memory when they are first written: an array that a run
+// does not use takes none. The block that calloc gave is noted right before the slack.
 template <class A>
 A* allocate(Index n) {
-  const std::size_t bytes = (static_cast<std::size_t>(n) * sizeof(A) + 63) / 64 * 64 + 2 * slack;
-  void* p = std::aligned_alloc(64, bytes);
-  if (!p) throw std::bad_alloc();
-  std::memset(p, 0, bytes);
-  return reinterpret_cast<A*>(static_cast<char*>(p) + slack);
+  void* block = std::calloc(1, static_cast<std::size_t>(n) * sizeof(A) + 2 * slack + sizeof(void*) + 64);
+  if (!block) throw std::bad_alloc();
+  const auto free_from = reinterpret_cast<std::uintptr_t>(block) + sizeof(void*) + slack;
+  char* const array = reinterpret_cast<char*>((free_from + 63) / 64 * 64);
+  std::memcpy(array - slack - sizeof(void*), &block, sizeof(void*));
+  return reinterpret_cast<A*>(array);
 }
-inline void release(const void* array) { std::free(const_cast<char*>(static_cast<const char*>(array)) - slack); }
+inline void release(const void* array) {
+  void* block;
+  std::memcpy(&block, static_cast<const char*>(array) - slack - sizeof(void*), sizeof(void*));
+  std::free(block);
+}
 template <class A>
 std::shared_ptr<A> allocate_shared(Index n) {
   return std::shared_ptr<A>(allocate<A>(n), [](A* p) { release(p); });
