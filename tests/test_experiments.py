@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import xarray as xr
 
 ROOT = Path(__file__).parent.parent
@@ -44,3 +45,28 @@ def test_imperfections(tmp_path):
     snr = found["cost_change_snr"].sel(imperfection="cost_noise").mean("seed")
     assert 0.3 < float(snr[0]) < 3 and float(snr[-1]) < 0.01
     assert (tmp_path / "imperfections_quick.png").stat().st_size > 20_000
+
+
+def test_write_cycles(tmp_path):
+    """At a fixed learning rate updates fall about as the root of tau_theta, and every device is written at every update."""
+    printed = quick("write_cycles.py", tmp_path)
+    found = xr.open_dataset(tmp_path / "write_cycles_quick.nc")
+    updates = found["updates"].sel(eta=0.3, goal=0.8, method="nearest").max("seed")
+    slope = np.polyfit(np.log(updates["tau_theta"]), np.log(updates), 1)[0]
+    assert -0.7 < slope < -0.3 and "updates at fixed eta: exponent" in printed
+    assert (found["writes_mean"] == found["writes_max"]).all()
+    assert (tmp_path / "write_cycles_quick.png").stat().st_size > 20_000
+    assert not list(tmp_path.glob("*.part.nc*"))
+
+
+def test_time_constants(tmp_path):
+    """Windows that are much too long for the learning rate do not learn; a window of B samples is as good as a batch of B."""
+    printed = quick("time_constants.py", tmp_path)
+    found = xr.open_dataset(tmp_path / "time_constants_quick.nc")
+    xor = found["accuracy_test"].sel(task="xor").mean("seed")
+    assert float(xor.sel(tau_x=1, tau_theta=1)) > 0.8 and float(xor.sel(tau_x=1, tau_theta=256)) < 0.7
+    cost = found["equal_cost"].sel(task="letters").mean("seed")
+    assert abs(float(cost.sel(b=8, how="window") / cost.sel(b=8, how="batch")) - 1) < 0.1
+    same = found["equal_cost"].sel(task="letters", b=1)
+    assert (same.sel(how="window") == same.sel(how="batch")).all() and "letters, window" in printed
+    assert (tmp_path / "time_constants_quick.png").stat().st_size > 20_000

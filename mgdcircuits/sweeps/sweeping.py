@@ -188,7 +188,7 @@ def _connected(scheduler: str, workers: int) -> Iterator[Client]:
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(_silent())
-        cluster = stack.enter_context(_local(workers)) if scheduler == LOCAL else None
+        cluster = stack.enter_context(local_cluster(workers)) if scheduler == LOCAL else None
         address = scheduler if cluster is None else cluster.scheduler_address
         try:
             with dask.config.set({"distributed.comm.timeouts.connect": CONNECT_SECONDS}):
@@ -214,14 +214,14 @@ def _silent() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _local(workers: int) -> LocalCluster:
-    """A cluster of processes on this machine."""
+def local_cluster(workers: int) -> LocalCluster:
+    """A cluster of processes on this machine; its `scheduler_address` may be given to several sweeps."""
     from distributed import LocalCluster
 
     return LocalCluster(
         n_workers=workers,
         threads_per_worker=1,
-        dashboard_address=None,
+        dashboard_address="localhost:0",
         silence_logs=logging.CRITICAL,
         plugins=[worker.Deaf()],
     )

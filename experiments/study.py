@@ -1,0 +1,123 @@
+"""What the experiments that sweep share: options, sweeps on one local cluster, times to a goal, exponents, and files."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import xarray as xr
+
+import mgdcircuits as mgd
+from mgdcircuits.record import run_attributes
+from mgdcircuits.sweeps.sweeping import local_cluster
+
+FOLDER = Path(__file__).resolve().parent
+PUBLISHED = FOLDER / "published"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of a call: the size, the first seed, worker processes, and the folder of the results."""
+
+    size: str
+    seed: int
+    workers: int
+    out: Path
+    begun: float
+
+
+def command(function: Callable[[Options], None]) -> click.Command:
+    """The command line of an experiment."""
+
+    @click.command(help=function.__doc__, context_settings={"help_option_names": ["-h", "--help"]})
+    @click.option("--quick", "size", flag_value="quick", default="quick", help="A few points. [default]")
+    @click.option("--full", "size", flag_value="full", help="All points.")
+    @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="The first one.")
+    @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes.")
+    @click.option("--out", type=click.Path(path_type=Path), default=".", help="A folder.  [default: here]")
+    def called(size: str, seed: int, workers: int, out: Path) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        function(Options(size, seed, workers, out, time.monotonic()))
+
+    return called
+
+
+@contextlib.contextmanager
+def cluster(options: Options) -> Iterator[str]:
+    """The address of workers that several sweeps share."""
+    with local_cluster(options.workers) as made:
+        yield made.scheduler_address
+
+
+def swept(
+    part: str, circuit: mgd.Circuit, grid: Mapping[str, Any], options: Options, address: str, **further: Any
+) -> xr.Dataset:
+    """A sweep whose points are kept until the experiment is done: one that was stopped goes on with the same command."""
+    out = options.out / f"{part}.part.nc"
+    return mgd.sweep(circuit, grid, out=out, scheduler=address, on_nan="continue", record=[], **further)
+
+
+def iterations_to(run: xr.Dataset, goals: tuple[float, ...], name: str = "accuracy_test") -> xr.DataArray:
+    """Iterations at the first row whose accuracy is at least each goal; infinite where there is none (right-censored)."""
+    found = []
+    for goal in goals:
+        reached = run[name] >= goal
+        first = run["iteration"].isel(iteration=reached.argmax("iteration")).drop_vars("iteration")
+        found.append(first.where(reached.any("iteration"), np.inf))
+    return xr.concat(found, xr.DataArray(list(goals), dims="goal", name="goal"))
+
+
+def median(values: np.ndarray) -> float:
+    """The median where some values may be infinite; the upper of two middle ones."""
+    return float(np.sort(values)[len(values) // 2]) if len(values) else np.inf
+
+
+def exponent(x: np.ndarray, values: np.ndarray, draws: int = 2000) -> tuple[float, float, float]:
+    """Slope of log median over log x, with a 95 % interval: seeds are drawn anew at each x, with replacement.
+
+    Parameters
+    ----------
+    x
+        (point,).
+    values
+        (point, seed); points whose median is infinite are left out.
+    """
+    good = np.array([np.isfinite(median(row)) for row in values])
+    if good.sum() < 2:
+        return (np.nan,) * 3
+    logs, values = np.log(x[good]), values[good]
+    rng = np.random.default_rng(0)
+
+    def slope(rows: np.ndarray) -> float:
+        medians = np.array([median(row) for row in rows])
+        known = np.isfinite(medians)
+        return float(np.polyfit(logs[known], np.log(medians[known]), 1)[0]) if known.sum() > 1 else np.nan
+
+    drawn = [slope(np.array([rng.choice(row, len(row)) for row in values])) for _ in range(draws)]
+    return (slope(values), *np.nanpercentile(drawn, [2.5, 97.5]))
+
+
+def keep(found: xr.Dataset, name: str, spec: Any, options: Options) -> Path:
+    """Write a summary; its path without ending."""
+    seconds = round(time.monotonic() - options.begun, 1)
+    facts = {
+        "size": options.size,
+        "seed": options.seed,
+        "workers": options.workers,
+        "seconds": seconds,
+        "state": "finished",
+    }
+    path = options.out / (name + ("_quick" if options.size == "quick" else ""))
+    found = found.assign_attrs(run_attributes(spec, title=name.replace("_", " "), **facts))
+    packed = {v: {"zlib": True, "dtype": "float32"} for v in found.data_vars if found[v].dtype == np.float64}
+    found.to_netcdf(path.with_suffix(".nc"), encoding=packed)
+    for part in options.out.glob(f"{name}*.part.nc"):
+        part.unlink()
+    print(f"{path}.nc, .png; {seconds:.0f} s")
+    return path
