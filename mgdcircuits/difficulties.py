@@ -69,7 +69,7 @@ class Difficulties:
         self.noted.append(np.array([change**2, signal**2, (change - signal) ** 2]))
 
     def _mean(self, name: str) -> np.ndarray:
-        return np.asarray(self._session.view(name)).reshape(self._session.members, -1).mean(1)
+        return self._session.target.array(name)[0].mean(1)
 
     def read(self) -> dict[str, np.ndarray]:
         """The values of a row; changes of the cost are averaged from here on anew."""
