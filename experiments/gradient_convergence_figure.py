@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from mgdcircuits.analysis.theory import Convergence
 
@@ -78,7 +79,8 @@ def angles(axes: Axes, cases: list[xr.Dataset], rule: str) -> None:
     axes.axhline(15, color="k", linewidth=0.6, linestyle=":")
     axes.set(xscale="log", ylim=(0, 92), xlabel="iterations", ylabel="angle to the exact gradient (°)")
     axes.set_title(f"{rule} perturbation, layer by layer", fontsize=10)
-    axes.legend(frameon=False, fontsize=8)
+    if cases:
+        axes.legend(frameon=False, fontsize=8)
 
 
 def lengths(axes: Axes, cases: list[xr.Dataset]) -> None:
@@ -119,6 +121,8 @@ def sizes(axes: Axes, cases: list[xr.Dataset], published: np.ndarray) -> None:
     parameters = {int(one["d"]): float(one["n_parameters"]) for one in cases}
     for rule, color in COLORS.items():
         chosen = [one for one in cases if one["rule"] == rule]
+        if not chosen:
+            continue
         n = [float(one["n_parameters"]) for one in chosen]
         law = np.array([one["predicted_degrees_15"].quantile([0.25, 0.5, 0.75]).values for one in chosen])
         axes.fill_between(n, law[:, 0], law[:, 2], color=color, alpha=0.12, linewidth=0)
@@ -141,6 +145,7 @@ def sizes(axes: Axes, cases: list[xr.Dataset], published: np.ndarray) -> None:
     axes.plot([], [], "o", color="grey", markersize=4, label="seed, reached")
     axes.plot([], [], "o", color="grey", markersize=4, markerfacecolor="none", label="seed, from its measured noise")
     axes.set(xscale="log", yscale="log", xlabel="parameters N", ylabel="iterations to 15°")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.legend(frameon=False, fontsize=7)
 
 
@@ -149,6 +154,8 @@ def classes(axes: Axes, cases: list[xr.Dataset]) -> None:
     for rule, color in COLORS.items():
         chosen = [one for one in cases if one["rule"] == rule and int(one["d"]) == 1 and not float(one["dither"])]
         chosen.sort(key=lambda one: int(one["classes"]))
+        if not chosen:
+            continue
         number = [int(one["classes"]) for one in chosen]
         law = np.array([one["predicted_degrees_15"].quantile([0.25, 0.5, 0.75]).values for one in chosen])
         axes.fill_between(number, law[:, 0], law[:, 2], color=color, alpha=0.12, linewidth=0)
@@ -156,6 +163,7 @@ def classes(axes: Axes, cases: list[xr.Dataset]) -> None:
         for one in chosen:
             until = one["degrees_15"].values
             axes.plot(np.full(until.shape, int(one["classes"])), until, "o", color=color, markersize=4)
-    axes.set(yscale="log", xlabel="classes", ylabel="iterations to 15°", xticks=number)
+    axes.set(yscale="log", xlabel="classes", ylabel="iterations to 15°")
+    axes.set_xticks(sorted({int(one["classes"]) for one in cases}))
     axes.set_title("d = 1", fontsize=10)
     axes.legend(frameon=False, fontsize=8)
