@@ -43,10 +43,18 @@ struct Layout {
   static constexpr Index R = groups * RM;                              // numbers of a unit
   // Where the block of an array of n units begins, and how many numbers each of its units has.
   static MGD_INLINE constexpr Index start(Index n, Index block) {
-    if constexpr (narrow && groups > 1)
+    if constexpr (NB == 1)
+      return 0;
+    else if constexpr (narrow && groups > 1)
       return (block / NBM * RM + block % NBM * W) * n;
     else
       return block * W * n;
+  }
+  static MGD_INLINE constexpr Index member(Index block) {  // where lanes are replicas of one
+    if constexpr (groups == 1)
+      return 0;
+    else
+      return block / NBM;
   }
   static MGD_INLINE constexpr Index width(Index block) {
     if constexpr (narrow)
@@ -76,7 +84,7 @@ struct Layout {
     if constexpr (lanes_are_members)
       return load<V>(p + i * MP + block * W);
     else
-      return V(static_cast<T>(p[i * MP + block / NBM]));
+      return V(static_cast<T>(p[i * MP + member(block)]));
   }
   template <class A>
   static MGD_INLINE D rep_double(const A* p, Index n, Index i, Index block) {
@@ -87,7 +95,7 @@ struct Layout {
     if constexpr (lanes_are_members)
       return load<D>(p + i * MP + block * W);
     else
-      return D(static_cast<double>(p[i * MP + block / NBM]));
+      return D(static_cast<double>(p[i * MP + member(block)]));
   }
   template <class L, class A>
   static MGD_INLINE void put(A* p, Index n, Index i, Index block, L x) {
@@ -129,7 +137,7 @@ struct Layout {
   }
   template <class A, int S, int Lo, int Hi, int Stride>
   static MGD_INLINE Lanes<T, S * few> mem(const A* p, Next<S, Lo, Hi, Stride> u, Few block) {
-    const A* from = p + u.u * MP + block / NBM;
+    const A* from = p + u.u * MP + member(block);
     if constexpr (MP == 1 && Stride == 1 && std::is_same<A, T>::value) {
       return repeated<few>(Lanes<T, S>::load(from));
     } else {
@@ -141,7 +149,7 @@ struct Layout {
   }
   template <class A, int S>
   static MGD_INLINE Lanes<T, S * few> mem(const A* p, Same<S> u, Few block) {
-    return Lanes<T, S * few>(static_cast<T>(p[u.u * MP + block / NBM]));
+    return Lanes<T, S * few>(static_cast<T>(p[u.u * MP + member(block)]));
   }
   template <class A, int S, int Hi>
   static MGD_INLINE void put(A* p, Index n, Next<S, 0, Hi> u, Few block, Lanes<T, S * few> x) {
