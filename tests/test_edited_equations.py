@@ -504,22 +504,23 @@ chain:
   - image: {shape: [1, 4, 5], equations: "x : 1"}
   - first: {channels: 2, kind: neuron, via: plain, conv2d: 2}
   - second: {channels: 3, kind: neuron, via: weights, conv2d: {kernel: 2, padding: 1}}
+  - third: {shape: [3, 4, 5], kind: neuron, via: weights, one_to_one: true}
   - out: {shape: 2, kind: neuron, via: weights, replace: {u: none}}
 task: {x_image: x, target: y}
 cost: {C: "mean_square(x_out, target)"}
 """
 
 
-@pytest.mark.parametrize("target", ["numpy", "cpp"])
-def test_the_gradient_by_parameters_that_synapses_read_on_either_side(target, tmp_path):
+@pytest.mark.parametrize("target, batch", [("numpy", 2), ("cpp", 1), ("cpp", 2), ("cpp", 5)])
+def test_the_gradient_by_parameters_that_synapses_read_on_either_side(target, batch, tmp_path):
     """Biases and gains of both populations, per unit and per channel, and one number of a whole coupling."""
     path = tmp_path / "read_across.yaml"
     path.write_text(READ_ACROSS)
-    session = mgd.Session(mgd.load(path), batch=2, target=target, dtype="float64")
+    session = mgd.Session(mgd.load(path), batch=batch, target=target, dtype="float64")
     rng = np.random.default_rng(4)
     for view in session.parameters.values():
         view[...] = rng.uniform(0.3, 1, view.shape) * rng.choice([-1, 1], view.shape)
-    session.present(rng.random((2, 1, 4, 5)), rng.random((2, 2)))
+    session.present(rng.random((batch, 1, 4, 5)), rng.random((batch, 2)))
     gradient = session.exact_gradient()
     assert {"first.u", "first.b", "second.gain", "out.gain", "out.b"} <= set(gradient)
     size = max(np.abs(g).max() for g in gradient.values())

@@ -151,6 +151,20 @@ struct Layout {
   static MGD_INLINE Lanes<T, S * few> mem(const A* p, Same<S> u, Few block) {
     return Lanes<T, S * few>(static_cast<T>(p[u.u * MP + member(block)]));
   }
+  template <class A, class Units>
+  static MGD_INLINE Lanes<T, Units::places * few> rep(const A* p, Index n, Channels<Units> c, Few block) {
+    if (c.one()) return rep(p, n, Same<Units::places>{c.of(Units::begin)}, block);
+    return gathered<T, few, Units::places>([&](auto k) __attribute__((always_inline)) {
+      return load<Lanes<T, few>>(p + start(n, block) + c.of(Channels<Units>::existing(k)) * few);
+    });
+  }
+  template <class A, class Units>
+  static MGD_INLINE Lanes<T, Units::places * few> mem(const A* p, Channels<Units> c, Few block) {
+    if (c.one()) return mem(p, Same<Units::places>{c.of(Units::begin)}, block);
+    return gathered<T, few, Units::places>([&](auto k) __attribute__((always_inline)) {
+      return Lanes<T, few>(static_cast<T>(p[c.of(Channels<Units>::existing(k)) * MP + member(block)]));
+    });
+  }
   template <class A, int S, int Hi>
   static MGD_INLINE void put(A* p, Index n, Next<S, 0, Hi> u, Few block, Lanes<T, S * few> x) {
     A* to = p + start(n, block) + u.u * few;

@@ -4,6 +4,7 @@
 // units: S units times `few` replicas. An index then says which units:
 //   Next<S, Lo, Hi, Stride>   units u, u + Stride, ...; only those from the Lo-th to before the Hi-th exist
 //   Same<S>                   unit u in every place
+//   Channels<Next<...>>       the channel of each of those units, which may differ where a vector reaches into the next one
 // Kernels are written once; these types choose the loads and stores (Layout::rep, mem, put).
 #pragma once
 
@@ -29,11 +30,24 @@ struct Same {
   Index u;
 };
 
-// The channel of a unit; the units of a vector lie in one.
+template <class Units>
+struct Channels {
+  static constexpr int places = Units::places;
+  Units units;
+  Index positions;
+  MGD_INLINE Index of(int place) const { return (units.u + place * Units::stride) / positions; }
+  MGD_INLINE bool one() const { return of(Units::begin) == of(Units::end - 1); }
+  // A place whose unit exists, for those whose unit does not.
+  static constexpr int existing(int place) {
+    return place < Units::begin ? Units::begin : place < Units::end ? place : Units::end - 1;
+  }
+};
+
+// The channel of a unit.
 MGD_INLINE Index channel_of(Index u, Index positions) { return u / positions; }
 template <int S, int Lo, int Hi, int Stride>
-MGD_INLINE Same<S> channel_of(Next<S, Lo, Hi, Stride> u, Index positions) {
-  return {(u.u + Lo * Stride) / positions};
+MGD_INLINE Channels<Next<S, Lo, Hi, Stride>> channel_of(Next<S, Lo, Hi, Stride> u, Index positions) {
+  return {u, positions};
 }
 template <int S>
 MGD_INLINE Same<S> channel_of(Same<S> u, Index positions) {
