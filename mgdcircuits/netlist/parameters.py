@@ -81,6 +81,7 @@ class Parameters:
         self._dimensions: dict[str, Dimensions] = {}
         self._active: list[str] = []
         self.applied: dict[str, Any] = {}
+        self.put_in: set[str] = set()  # formulas that some expression has taken up
 
     def _allowed(self, name: Text) -> bool:
         kind = None
@@ -304,7 +305,9 @@ class Parameters:
     def finish(self, text: str, local: Mapping[str, Any] | set[str] = frozenset()) -> str:
         """Put the formulas of parameters into an expression; names in `local` hide parameters."""
         formulas = {n: f for n, f in self.symbolic().items() if n not in local}
-        return substitute(text, formulas) if formulas and names(text) & set(formulas) else str(text)
+        found = names(text) & set(formulas) if formulas else set()
+        self.put_in |= found
+        return substitute(text, formulas) if found else str(text)
 
 
 def is_about_units(message: str) -> bool:

@@ -362,6 +362,14 @@ record: none
     assert spec.task is not None and spec.task.accuracy is None and not spec.record
 
 
+def test_schedule_over_an_included_netlist(tmp_path: Path) -> None:
+    """A formula disappears into what reads it; here that is the library alone."""
+    (tmp_path / "over.yaml").write_text(
+        f"include: {NETLISTS / 'digits_mlp.yaml'}\ncircuit: over\nparameters: {{eta: 0.1/(1 + n_theta)}}\n"
+    )
+    assert "n_theta" in load(tmp_path / "over.yaml").learning[0].sites[0].update
+
+
 def test_none_under_replace_removes_a_variable(tmp_path: Path) -> None:
     """There it is a value: the variable of the kind goes, not the replacement of the included file."""
     kind, over = "{use: tanh, replace: {x: I, theta: 0}}", "{replace: {theta: none}}"

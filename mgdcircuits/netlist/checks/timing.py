@@ -93,7 +93,7 @@ def unused_parameter(circuit: Circuit, report: Report) -> None:
         return
     texts = [str(leaf) for _, leaf in leaves(circuit.tree)]
     texts += [site.update for system in circuit.spec.learning for site in system.sites]  # library snippets written out
-    words = {w for text in texts for w in WORD.findall(text)}
+    words = {w for text in texts for w in WORD.findall(text)} | parameters.put_in
     for name, value in parameters.texts.items():
         if value.at.file != main or name in words or name in parameters.clock_names:
             continue
