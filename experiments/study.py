@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 import mgdcircuits as mgd
-from mgdcircuits.record import run_attributes
+from mgdcircuits.record import run_attributes, state_of
 from mgdcircuits.sweeps.sweeping import local_cluster
 
 FOLDER = Path(__file__).resolve().parent
@@ -61,6 +61,14 @@ def swept(
     """A sweep whose points are kept until the experiment is done: one that was stopped goes on with the same command."""
     out = options.out / f"{part}.part.nc"
     return mgd.sweep(circuit, grid, out=out, scheduler=address, on_nan="continue", record=[], **further)
+
+
+def trained(part: str, circuit: mgd.Circuit, options: Options, **further: Any) -> xr.Dataset:
+    """A run that is kept until the experiment is done: one that was stopped goes on where it was with the same command."""
+    out = options.out / f"{part}.part.nc"
+    if out.exists() and not state_of(out).exists():
+        return mgd.open_run(out)
+    return mgd.train(circuit, out=out, resume=True, threads=options.workers, record=[], on_nan="continue", **further)
 
 
 def iterations_to(run: xr.Dataset, goals: tuple[float, ...], name: str = "accuracy_test") -> xr.DataArray:
@@ -117,7 +125,7 @@ def keep(found: xr.Dataset, name: str, spec: Any, options: Options) -> Path:
     found = found.assign_attrs(run_attributes(spec, title=name.replace("_", " "), **facts))
     packed = {v: {"zlib": True, "dtype": "float32"} for v in found.data_vars if found[v].dtype == np.float64}
     found.to_netcdf(path.with_suffix(".nc"), encoding=packed)
-    for part in options.out.glob(f"{name}*.part.nc"):
+    for part in options.out.glob(f"{name}_{options.size}_*.part.nc"):
         part.unlink()
     print(f"{path}.nc, .png; {seconds:.0f} s")
     return path
