@@ -109,7 +109,7 @@ class TrialBuilder(Builder):
             iteration = [Forget(), *self.trial(systems)]
             for system in systems:
                 self.arrays |= system.arrays
-            evaluate = [*self.trial([]), *self._results()]
+            evaluate = [*self._sample_numbers(), *self.trial([]), *self._results()]
             if spec.task is not None:
                 iteration = [Every("period_x", 0, (*self._sampling(),)), *iteration]
         iteration.append(Count("n_p"))
@@ -217,8 +217,13 @@ class TrialBuilder(Builder):
         assert isinstance(kernel, Sample)
         resolver = Resolver({}, {}, [{"x": Read(X, Index.ELEMENT)}.get], "task/x")
         inputs = (*kernel.inputs, (sample, resolver.expression("x"), resolver.operands))
-        found: list[Node] = [Step(replace(kernel, inputs=inputs))]
         self.arrays[sample.name] = sample
+        return [Step(replace(kernel, inputs=inputs)), *self._sample_numbers()]
+
+    def _sample_numbers(self) -> list[Node]:
+        """The numbers of the presented sample that phases and measures read: x[0], x[1], ..."""
+        self._sample_array()  # finds which
+        found: list[Node] = []
         for number in sorted(self.numbers):
             made = cost_steps(
                 self.circuit, f"sum(x*int(i == {number}))", f"x__{number}", self.constants, also=self._word

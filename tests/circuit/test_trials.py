@@ -212,6 +212,15 @@ def test_a_baseline_per_stimulus_is_kept_for_each_sample(trial):
     np.testing.assert_allclose(session.view("rule.Rbar@0@stimulus").ravel()[:4], kept, rtol=1e-12)
 
 
+def test_evaluation_shows_the_numbers_of_each_sample(trial):
+    """x[0] and x[1] of the phases are those of the evaluated samples, not of the one that was trained on last."""
+    session = session_of(trial, seed=2, data=XOR)
+    session.step(1)
+    session.present(XOR[0][1:2], XOR[1][1:2])
+    session.target.run("evaluate")
+    np.testing.assert_array_equal([session.view("x__0").item(), session.view("x__1").item()], XOR[0][1])
+
+
 def test_evaluation_on_request_leaves_the_training_alone(trial):
     plain, asked = session_of(trial, seed=2, data=XOR), session_of(trial, seed=2, data=XOR)
     plain.step(4)
