@@ -67,6 +67,8 @@ class TrialBuilder(Builder):
     """Makes the program of a circuit with spikes or trials."""
 
     numbers: set[int] = field(default_factory=set)  # of the sample, that expressions read: x[0], x[1], ...
+    active: frozenset[str] = frozenset()  # perturbed arrays of the trial that is being made
+    factor: float = 0.0
 
     def __post_init__(self) -> None:
         self.constants = {k: v for k, v in self.clocks.seconds.items() if k != "iteration"}
@@ -97,7 +99,7 @@ class TrialBuilder(Builder):
         parameters |= {n: float(v) for n, v in spec.parameters.items() if not isinstance(v, str)}
         parameters |= {f"period_{s.name}": float(self.clocks.periods[s.name]) for s in spec.learning}
         if runs_freely(self.circuit):
-            iteration: list[Node] = [*self.tick(frozenset(), 0.0)]
+            iteration: list[Node] = self.tick()
             evaluate: list[Node] = list(self.forward)
         elif spec.trial is None:
             raise BuildError(
@@ -121,7 +123,7 @@ class TrialBuilder(Builder):
 
     # One tick
 
-    def tick(self, active: frozenset[str], factor: float, counted: Iterable[Population] = ()) -> list[Node]:
+    def tick(self, counted: Iterable[Population] = ()) -> list[Node]:
         """The steps of a tick in Brian2's order."""
         nodes: list[Node] = [
             Observe(),
@@ -132,7 +134,10 @@ class TrialBuilder(Builder):
             *self.events.pathways(),
             *self.events.resets(),
         ]
-        return [replace(n, active=active, factor=factor) if isinstance(n, Step) else n for n in nodes]
+        return self._perturbed(nodes)
+
+    def _perturbed(self, nodes: Iterable[Node]) -> list[Node]:
+        return [replace(n, active=self.active, factor=self.factor) if isinstance(n, Step) else n for n in nodes]
 
     # One trial
 
@@ -149,6 +154,7 @@ class TrialBuilder(Builder):
             factor = next((f for _, f in system.spec.passes if f), 0.0)
             draws = [s for number in range(len(system.spec.perturb.blocks)) for s in system.draw(number)]
             inside.append(Between(0, self.clocks.ticks, tuple(draws), self._hold(system)))
+        self.active, self.factor = frozenset(active), factor
         counted = self._counted()
         tick = 0
         for phase in self.phases:
@@ -170,7 +176,7 @@ class TrialBuilder(Builder):
             elif event:
                 after.append(Between(last - 1, last, tuple(event)))
             tick = last
-        body = (*inside, *self.tick(frozenset(active), factor, counted), *after)
+        body = (*inside, *self.tick(counted), *after)
         ending = [n for s in systems if s.spec.update_at is None for n in self._rule(s)]
         return [*before, Ticks(self.clocks.ticks, body), *ending]
 
@@ -294,7 +300,7 @@ class TrialBuilder(Builder):
         made = cost_steps(self.circuit, text, result, self.constants, also=self._word)
         reads = {name for s in made.steps for name in s.kernel.reads()}
         stored = {a.name for _, v, a in self.circuit.variables.values() if v.role in (Role.STORED, Role.TARGET)}
-        return [*(self.forward if reads & stored else ()), *made.steps]
+        return [*(self._perturbed(self.forward) if reads & stored else ()), *made.steps]
 
     # Learning
 

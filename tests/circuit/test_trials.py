@@ -221,6 +221,19 @@ def test_evaluation_shows_the_numbers_of_each_sample(trial):
     np.testing.assert_array_equal([session.view("x__0").item(), session.view("x__1").item()], XOR[0][1])
 
 
+def test_what_is_measured_after_the_last_tick_is_perturbed():
+    """The output of a memoryless neuron at the end of a trial has the perturbations of its weights and of its bias."""
+    session = session_of(
+        mgd.load(NETLISTS.parent / "experiments" / "architectures" / "sequence.yaml"), seed=2, data=XOR
+    )
+    session.step(1)
+    w, b = session.parameters["readout.w"], session.parameters["out.b"]
+    x = session.view("net.x")
+    out = x @ (w + session.view("readout.theta_w")).ravel() + b + session.view("out.theta_b")
+    assert (session.view("readout.theta_w") != 0).all()
+    np.testing.assert_allclose(session.view("out.x").ravel(), out, rtol=1e-12)
+
+
 def test_evaluation_on_request_leaves_the_training_alone(trial):
     plain, asked = session_of(trial, seed=2, data=XOR), session_of(trial, seed=2, data=XOR)
     plain.step(4)
