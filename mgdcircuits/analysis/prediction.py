@@ -14,7 +14,7 @@ from mgdcircuits.circuit import builder, gradient
 from mgdcircuits.circuit.circuit import Circuit, Coupling, Population
 from mgdcircuits.circuit.derivatives import derivative, to_sympy
 from mgdcircuits.circuit.program import Array, Node, Program, Read, steps
-from mgdcircuits.circuit.topology import Conv2d, Dense
+from mgdcircuits.circuit.topology import Conv2d, Dense, Sparse
 from mgdcircuits.codegen.numpy_target import NumpyTarget
 from mgdcircuits.errors import RunError
 from mgdcircuits.netlist.spec import LearningSpec, Perturb, Role
@@ -94,7 +94,8 @@ def parameter_blocks(circuit: Circuit, system: LearningSpec) -> dict[str, list[s
 def node_layers(session: Session) -> dict[str, list[NodeLayer]]:
     """What node perturbation knows of the presented samples, by block: slopes of all nodes, inputs of all parameters.
 
-    The channels of a layer have their weights first, in the order of the parameter, and the bias last.
+    The channels of a layer have their weights first, in the order of the parameter, and the bias last. Neurons whose synapses
+    come from units of their own, as in a sparse coupling, are layers of one node each.
     """
     system, perturb = _system(session)
     driven = [name for block in perturb.blocks for name in block]
@@ -102,7 +103,8 @@ def node_layers(session: Session) -> dict[str, list[NodeLayer]]:
     found = {}
     for name, parameters in parameter_blocks(session.circuit, system).items():
         block = next(site.block for site in system.sites if site.parameter == parameters[0])
-        found[name] = [_layer(session, target, node, parameters) for node in perturb.blocks[block]]
+        nodes = perturb.blocks[block]
+        found[name] = [layer for node in nodes for layer in _layers(session, target, node, parameters)]
     return found
 
 
@@ -139,7 +141,7 @@ def _arrays(nodes: Iterable[Node]) -> dict[str, Array]:
     return found
 
 
-def _layer(session: Session, target: NumpyTarget, node: str, parameters: Iterable[str]) -> NodeLayer:
+def _layers(session: Session, target: NumpyTarget, node: str, parameters: Iterable[str]) -> list[NodeLayer]:
     """The nodes of a population, and the parameters of the block that enter them."""
     circuit = session.circuit
     population, variable, array = circuit.variables[node]
@@ -150,16 +152,24 @@ def _layer(session: Session, target: NumpyTarget, node: str, parameters: Iterabl
     columns = [column for column in found if column is not None]
     if not columns:
         raise RunError(f"{node}: the block trains no parameter that enters {population.name}")
-    return NodeLayer(slopes, np.concatenate(columns, axis=2))
+    if all(len(column) == 1 for column in columns):
+        return [NodeLayer(slopes, np.concatenate([column[0] for column in columns], axis=2))]
+    units = [np.concatenate([c[k % len(c)] for c in columns], axis=2) for k in range(population.n)]
+    return [NodeLayer(slopes[:, [k]], inputs) for k, inputs in enumerate(units)]
 
 
-def _inputs(session: Session, target: NumpyTarget, population: Population, node: str, name: str) -> np.ndarray | None:
-    """(sample, position, parameter of a channel): by what a parameter enters each node; None if it enters others."""
+def _inputs(
+    session: Session, target: NumpyTarget, population: Population, node: str, name: str
+) -> list[np.ndarray] | None:
+    """By what a parameter enters each node, (sample, position, parameter of a channel); None if it enters others.
+
+    One array that holds for all channels, or one for each unit.
+    """
     owner, variable, array = session.circuit.variables[name]
     if owner is population:
         if array.n * population.positions != population.n:
             raise RunError(f"{name}: expected one value for each channel of {population.name}")
-        return np.full((session.batch, population.positions, 1), _gain(target.program, node, array.name))
+        return [np.full((session.batch, population.positions, 1), _gain(target.program, node, array.name))]
     if not isinstance(owner, Coupling) or owner.post is not population:
         return None
     kernel, parameter = _reader(target.program, array.name)
@@ -169,7 +179,20 @@ def _inputs(session: Session, target: NumpyTarget, population: Population, node:
     if variable.role is not Role.PLASTIC or not isinstance(operand, Read) or operand.array.n != owner.pre.n:
         raise RunError(f"{name}: node perturbation is predicted for couplings weight*x_pre; its synapses have {entry}")
     pre = target.array(operand.array.name)[:, 0].T
-    return _gain(target.program, node, current.name) * _windows(owner, pre)
+    gain = _gain(target.program, node, current.name)
+    if isinstance(owner.topology, Sparse):
+        return [gain * pre[:, None, units] for units in _partners(owner)]
+    return [gain * _windows(owner, pre)]
+
+
+def _partners(coupling: Coupling) -> list[np.ndarray]:
+    """The pre-synaptic units of each unit of a sparse coupling."""
+    if coupling.post.positions > 1:
+        raise RunError(
+            f"{coupling.name}: node perturbation is predicted for sparse couplings to units without positions"
+        )
+    unit, node, _ = coupling.topology.indices()
+    return [unit[node == k] for k in range(coupling.post.n)]
 
 
 def _reader(program: Program, array: str):
@@ -202,7 +225,7 @@ def _windows(coupling: Coupling, pre: np.ndarray) -> np.ndarray:
     topology = coupling.topology
     if not isinstance(topology, Dense | Conv2d) or isinstance(topology, Conv2d) and topology.geometry.groups > 1:
         raise RunError(
-            f"{coupling.name}: node perturbation is predicted for dense couplings and ungrouped convolutions"
+            f"{coupling.name}: node perturbation is predicted for dense and sparse couplings and ungrouped convolutions"
         )
     positions = coupling.post.positions
     unit, node, synapse = topology.indices()

@@ -123,6 +123,20 @@ def test_node_slopes_where_biases_are_subtracted():
         np.testing.assert_allclose(made[..., -1], exact[f"{name}.b"], atol=1e-12)
 
 
+def test_node_slopes_of_a_sparse_coupling():
+    """Each neuron is a layer of one node, whose inputs are its own partners."""
+    folder = ROOT / "experiments" / "architectures"
+    made = load(f"include: [{folder / 'sparse.yaml'}, {folder / 'node.yaml'}]\ncircuit: few\n", h=5, fan_in=3)
+    session = Session(made, batch=4, seed=1, target="numpy", dtype="float64")
+    session.present(np.random.default_rng(0).random((4, 64)), np.arange(4))
+    exact = session.exact_gradient(per_sample=True)
+    (layers,) = node_layers(session).values()
+    gradients = [np.einsum("bop,bpf->bof", layer.slopes, layer.inputs)[:, 0] for layer in layers[:5]]
+    np.testing.assert_allclose(np.concatenate([g[:, :3] for g in gradients], 1), exact["hidden.w"], atol=1e-12)
+    np.testing.assert_allclose(np.stack([g[:, 3] for g in gradients], 1), exact["hidden.b"], atol=1e-12)
+    assert len(layers) == 5 + 1  # the dense output is one layer
+
+
 def test_only_one_member(tmp_path):
     with pytest.raises(RunError, match="a prediction is of one member; the session has 2"):
         predict(presented(circuit(tmp_path, WEIGHTS), members=2))
