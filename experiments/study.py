@@ -119,7 +119,7 @@ def keep(found: xr.Dataset, name: str, spec: Any, options: Options) -> Path:
         "seed": options.seed,
         "workers": options.workers,
         "seconds": seconds,
-        "state": "finished",
+        "state": found.attrs.get("state", "finished"),
     }
     path = options.out / (name + ("_quick" if options.size == "quick" else ""))
     found = found.assign_attrs(run_attributes(spec, title=name.replace("_", " "), **facts))

@@ -1,0 +1,287 @@
+"""Iterations to an accuracy on Fashion-MNIST: backpropagation, node and weight perturbation; figure 4 of arXiv 2501.15403.
+
+python experiments/training_time.py --quick --workers 1
+python experiments/training_time.py --full --workers 1 --out experiments/results
+
+At learning rates that are tuned with equal effort for all three rules; and at the published one, beside the published medians.
+Runs are kept: after Ctrl-C what is there is drawn, and the same command goes on. `--workers`: threads; seeds run one after
+another, because with a batch of 100 they are slower as members of one session (docs/sweeps.md).
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import study
+import xarray as xr
+from training_time_figure import bound, draw_fixed, draw_tuned, ratio
+from training_time_run import RULES, Place, Point, Run, circuit, next_row
+
+from mgdcircuits import cli
+
+GOALS = (0.2, 0.4, 0.6, 0.8)
+TUNING_SEED = 1000  # the first seed of tuning is so many beyond the first of the runs that are reported
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Runs of some rules and widths, with some seeds, go on to a goal."""
+
+    goal: float
+    rules: tuple[str, ...]
+    widths: tuple[int, ...]
+    seeds: int = 3
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Runs at one learning rate; they are cut off at twice the published median, in proportion to 1/eta."""
+
+    eta: float
+    stages: tuple[Stage, ...]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Runs to a goal at the best of some learning rates; for each width the iterations after which they are cut off.
+
+    All rates run side by side on the tuning seeds, until for one of them all seeds have reached the goal on validation samples:
+    it is the best. Other seeds then run at that rate, and are judged on the test samples.
+    """
+
+    goal: float
+    rates: tuple[float, ...]
+    tuning_seeds: int
+    seeds: int
+    most: dict[int, int]
+
+
+FIXED = {
+    "quick": Fixed(0.05, (Stage(0.2, tuple(RULES), (1,), 2),)),
+    "full": Fixed(
+        1e-3,
+        (
+            Stage(0.2, tuple(RULES), (1, 2, 4)),
+            Stage(0.4, tuple(RULES), (1, 2, 4)),
+            Stage(0.6, ("backprop",), (2, 4)),
+        ),
+    ),
+}
+TUNED = {
+    "quick": Tuned(0.3, (0.05, 0.2), 1, 2, {1: 1_000}),
+    "full": Tuned(0.6, (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2), 2, 5, {1: 20_000, 2: 10_000, 4: 5_000}),
+}
+
+
+def fixed_runs(fixed: Fixed, options: study.Options, place: Place) -> Iterator[tuple[Run, float, int]]:
+    """What is to be done, in order: a run, its goal, and the iterations after which it is cut off."""
+    medians = {key: quartiles[1] for key, quartiles in published().items()}
+    for stage in fixed.stages:
+        for d in stage.widths:
+            for rule in stage.rules:
+                limit = round(2 * medians[rule, d, stage.goal] * 1e-3 / fixed.eta)
+                for seed in range(options.seed, options.seed + stage.seeds):
+                    yield Run(Point(rule, d, fixed.eta, seed), place), stage.goal, limit
+
+
+def candidates(tuned: Tuned, rule: str, d: int, options: study.Options, place: Place) -> dict[float, list[Run]]:
+    """The runs of tuning at each learning rate."""
+    first = options.seed + TUNING_SEED
+    seeds = range(first, first + tuned.tuning_seeds)
+    return {eta: [Run(Point(rule, d, eta, seed, tuning=True), place) for seed in seeds] for eta in tuned.rates}
+
+
+def best(tuned: Tuned, d: int, runs: dict[float, list[Run]]) -> float | None:
+    """The learning rate at which the last of the seeds reaches the goal first; None where there is none in time."""
+    last = {eta: max(run.reached(tuned.goal) for run in each) for eta, each in runs.items()}
+    eta = min(last, key=last.get)
+    return eta if last[eta] <= tuned.most[d] else None
+
+
+def tune(tuned: Tuned, d: int, runs: dict[float, list[Run]]) -> None:
+    """Let all candidates run side by side until one of them is the best, or time is up."""
+    n = 0
+    while n < tuned.most[d] and best(tuned, d, runs) is None:
+        n = min(next_row(n), tuned.most[d])
+        for each in runs.values():
+            for run in each:
+                run.advance(tuned.goal, n)
+
+
+def tuned_runs(tuned: Tuned, rule: str, d: int, eta: float, options: study.Options, place: Place) -> list[Run]:
+    """The runs that are reported."""
+    seeds = range(options.seed, options.seed + tuned.seeds)
+    return [Run(Point(rule, d, eta, seed), place) for seed in seeds]
+
+
+def work(options: study.Options, place: Place) -> None:
+    """Do what has not been done yet."""
+    tuned = TUNED[options.size]
+    for d, limit in tuned.most.items():
+        for rule in RULES:
+            runs = candidates(tuned, rule, d, options, place)
+            tune(tuned, d, runs)
+            eta = best(tuned, d, runs)
+            print(f"{rule}, d = {d}: tuned eta = {eta}", flush=True)
+            for run in tuned_runs(tuned, rule, d, eta, options, place) if eta else ():
+                tell(run, tuned.goal, run.advance(tuned.goal, limit))
+    for run, goal, limit in fixed_runs(FIXED[options.size], options, place):
+        tell(run, goal, run.advance(goal, limit))
+
+
+def tell(run: Run, goal: float, moved: bool) -> None:
+    """Say how far a run is, if it has gone on."""
+    if moved:
+        n = run.reached(goal)
+        found = f"{goal:.0%} after {n:,.0f}" if np.isfinite(n) else f"{goal:.0%} not reached in {run.iteration:,}"
+        print(f"{run.point}: {found} iterations, {run.seconds:.0f} s", flush=True)
+
+
+def collected(runs: list[Run], aims: dict[Point, float], goals: tuple[float, ...]) -> xr.Dataset:
+    """What there is of some runs: (rule, d, seed, ...).
+
+    `iterations` is infinite where a run has not reached a goal in the iterations that it has `done`, and missing where it was
+    not meant to, or where no seed has tried yet.
+    """
+    runs = [run for run in runs if run.rows]
+    axes = {name: sorted({getattr(run.point, name) for run in runs}) for name in ("rule", "d", "seed")}
+    shape = [len(values) for values in axes.values()]
+    longest = max((len(run.rows) for run in runs), default=0)
+    further = {"iterations": ("goal", len(goals)), "row_iteration": ("row", longest), "row_accuracy": ("row", longest)}
+    found = {name: np.full(shape, np.nan) for name in ("eta", "done", "aim", "processor_seconds")}
+    found |= {name: np.full((*shape, length), np.nan) for name, (_, length) in further.items()}
+    for run in runs:
+        at = tuple(axes[name].index(getattr(run.point, name)) for name in axes)
+        found["eta"][at], found["aim"][at] = run.point.eta, aims[run.point]
+        found["done"][at], found["processor_seconds"][at] = run.iteration, run.seconds
+        found["iterations"][at] = [run.reached(goal) for goal in goals]
+        found["row_iteration"][at][: len(run.rows)], found["row_accuracy"][at][: len(run.rows)] = np.array(run.rows).T
+    dims = {name: (*axes, further[name][0]) if name in further else tuple(axes) for name in found}
+    dataset = xr.Dataset({name: (dims[name], values) for name, values in found.items()}, {**axes, "goal": list(goals)})
+    dataset["n_parameters"] = ("d", [circuit("weight", d, 1e-3).n_parameters for d in axes["d"]])
+    iterations = dataset["iterations"]
+    before = iterations.shift(goal=1, fill_value=0)
+    tried = np.isfinite(iterations) | (np.isfinite(before) & (dataset["done"] > before))
+    dataset["iterations"] = iterations.where(tried.any("seed") & (dataset["goal"] <= dataset["aim"] + 1e-9))
+    return dataset
+
+
+def collect_fixed(options: study.Options, place: Place) -> xr.Dataset:
+    """Runs at the published learning rate, and the published quartiles."""
+    planned = [(run, goal) for run, goal, _ in fixed_runs(FIXED[options.size], options, place)]
+    runs, aims = {run.point: run for run, _ in planned}, {run.point: goal for run, goal in planned}
+    found, theirs = collected(list(runs.values()), aims, GOALS), published()
+    quartiles = [
+        [[theirs[rule, d, goal] for goal in GOALS] for d in found["d"].values] for rule in found["rule"].values
+    ]
+    found["published"] = (("rule", "d", "goal", "quartile"), quartiles)
+    return found.assign_coords(quartile=[0.25, 0.5, 0.75]).assign_attrs(eta=FIXED[options.size].eta)
+
+
+def collect_tuned(options: study.Options, place: Place) -> xr.Dataset:
+    """Runs at the tuned learning rates, and the iterations of tuning: (rule, d, rate, tuning_seed)."""
+    tuned, runs, tuning = TUNED[options.size], [], {}
+    for d in tuned.most:
+        for rule in RULES:
+            tried = candidates(tuned, rule, d, options, place)
+            if eta := best(tuned, d, tried):
+                runs += tuned_runs(tuned, rule, d, eta, options, place)
+                tuning[rule, d] = [[run.reached(tuned.goal) for run in each] for each in tried.values()]
+    found = collected(runs, {run.point: tuned.goal for run in runs}, (tuned.goal,))
+    missing = np.full((len(tuned.rates), tuned.tuning_seeds), np.nan)
+    rows = [[tuning.get((rule, d), missing) for d in found["d"].values] for rule in found["rule"].values]
+    found["tuning_iterations"] = (("rule", "d", "rate", "tuning_seed"), rows)
+    return found.assign_coords(rate=list(tuned.rates))
+
+
+def published() -> dict[tuple[str, int, float], tuple[float, float, float]]:
+    """Quartiles of 10 published runs: (rule, d, goal) to iterations."""
+    with (study.PUBLISHED / "fig4.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["panel"] == "4b"]
+    return {
+        (row["train_method"], int(row["d"]), goal): tuple(
+            float(row[f"it{round(100 * goal)}_test_{q}"]) for q in ("q25", "median", "q75")
+        )
+        for row in rows
+        for goal in GOALS
+    }
+
+
+def compared(found: xr.Dataset) -> Iterator[str]:
+    """Our medians beside the published ones, and how often chance alone would take so few seeds out of 25 %."""
+    yield f"{'':19}{'goal':>5}{'seeds':>7}{'ours':>10}{'published quartiles':>28}{'ours/published':>16}  chance to be outside"
+    for rule, d, goal in np.ndindex(found["iterations"].transpose("rule", "d", "goal", "seed").shape[:3]):
+        one = found.isel(rule=rule, d=d, goal=goal)
+        values = one["iterations"].values
+        if np.isnan(values).all():
+            continue
+        quartiles = one["published"].values
+        middle, known = bound(values, one["done"].values)
+        ratio, seeds = middle / quartiles[1], int((~np.isnan(values)).sum())
+        inside = "" if not known else "within 25 %" if abs(ratio - 1) <= 0.25 else "OUTSIDE"
+        more = "" if known else ">"
+        name = f"{one['rule'].item()}, d = {one['d'].item()}"
+        yield (
+            f"{name:19}{one['goal'].item():5.0%}{seeds:7}{f'{more}{middle:,.0f}':>10}"
+            f"{' '.join(f'{q:,.0f}' for q in quartiles):>28}{f'{more}{ratio:.2f}':>16}  {chance(quartiles, seeds):.0%} {inside}"
+        )
+
+
+def chance(quartiles: np.ndarray, seeds: int, draws: int = 4000) -> float:
+    """How often the median of so many log-normal numbers with these quartiles is more than 25 % off theirs."""
+    sigma = np.log(quartiles[2] / quartiles[0]) / 1.349
+    drawn = np.exp(sigma * np.sort(np.random.default_rng(0).standard_normal((draws, seeds)), axis=1)[:, seeds // 2])
+    return float((np.abs(drawn - 1) > 0.25).mean())
+
+
+def scaling(found: xr.Dataset) -> Iterator[str]:
+    """Iterations at tuned learning rates, their exponents over N, and their ratios to those of backpropagation."""
+    goal = found["goal"].item()
+    for rule in found["rule"].values:
+        one = found.sel(rule=rule, goal=goal)
+        values = one["iterations"].transpose("d", "seed").values
+        for k, d in enumerate(found["d"].values):
+            if np.isnan(values[k]).all():
+                continue
+            (middle, known), (times, low, high) = bound(values[k], one["done"].values[k]), ratio(found, rule, d)
+            more = "" if known else "> "
+            against = f"; {times:.1f} ({low:.1f} to {high:.1f}) times backprop" if rule != "backprop" else ""
+            eta = np.nanmax(one["eta"].values[k])
+            yield f"{rule}, d = {d}, eta = {eta:g}: {more}{middle:,.0f} iterations to {goal:.0%}{against}"
+        slope, low, high = study.exponent(found["n_parameters"].values.astype(float), values)
+        yield f"{rule}: exponent of N {slope:.2f} ({low:.2f} to {high:.2f})"
+
+
+@study.command
+def main(options: study.Options) -> None:
+    """Measure iterations to an accuracy, at the published learning rate and at tuned ones."""
+    suffix = "_quick" if options.size == "quick" else ""
+    place = Place(options.out / f"training_time{suffix}.parts", options.workers)
+    try:
+        work(options, place)
+        state = "finished"
+    except KeyboardInterrupt:
+        state = "interrupted"
+        print("interrupted; the same command goes on", flush=True)
+    spec = circuit("weight", 1, 1e-3).spec
+    fixed, tuned = collect_fixed(options, place), collect_tuned(options, place)
+    for found, name, draw, lines in (
+        (fixed, "training_time", draw_fixed, compared),
+        (tuned, "training_time_tuned", lambda found, path: draw_tuned(found, fixed, path), scaling),
+    ):
+        if found.sizes["rule"]:
+            seconds = float(found["processor_seconds"].sum())
+            path = study.keep(found.assign_attrs(processor_seconds=seconds, state=state), name, spec, options)
+            draw(found, path.with_suffix(".png"))
+            print("\n".join(lines(found)))
+    if state == "finished":
+        shutil.rmtree(place.folder)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

@@ -1,0 +1,147 @@
+"""The figures of training_time.py: at the published learning rate, and at the tuned ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import study
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+
+COLORS = {"backprop": "#3d8a4d", "node": "#1f5fa8", "weight": "#c2571a"}
+ASIDE = {"backprop": 0.93, "node": 1.0, "weight": 1.075}  # so that points of one width do not lie on each other
+
+
+def bound(iterations: np.ndarray, done: np.ndarray) -> tuple[float, bool]:
+    """The median over seeds, and whether it is known: otherwise the median is larger than this, where runs were cut off."""
+    tried = ~np.isnan(iterations)
+    if not tried.any():
+        return np.nan, False
+    iterations, done = iterations[tried], done[tried]
+    known = bool(np.isfinite(study.median(iterations)))
+    return study.median(np.where(np.isfinite(iterations), iterations, done)), known
+
+
+def _points(axes: Axes, x: float, iterations: np.ndarray, done: np.ndarray, color: str, scale: float = 1.0) -> None:
+    """Seeds as dots, open triangles where they were cut off, and the median."""
+    cut, reached = np.isinf(iterations), np.isfinite(iterations)
+    axes.plot([x] * int(reached.sum()), iterations[reached] / scale, ".", color=color, alpha=0.5)
+    axes.plot([x] * int(cut.sum()), done[cut] / scale, "^", mfc="none", mew=0.8, ms=4, color=color)
+    middle, known = bound(iterations, done)
+    axes.plot(x, middle / scale, "o" if known else "^", mfc=color if known else "none", ms=7, color=color)
+
+
+def _finish(axes: Axes, found: xr.Dataset) -> None:
+    axes.set_xscale("log")
+    n = found["n_parameters"].values
+    axes.set_xticks(n, [f"{v:,}\nd = {d}" for v, d in zip(n, found["d"].values, strict=True)])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlim(n[0] / 1.6, n[-1] * 1.6)
+    axes.set_xlabel("parameters")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_fixed(found: xr.Dataset, path: Path) -> None:
+    """Above iterations to each goal that any run has reached, beside the published quartiles; below ours over the published."""
+    goals = [g for g in found["goal"].values if np.isfinite(found["iterations"].sel(goal=g)).any()]
+    figure = Figure(figsize=(4.6 * len(goals), 7.2), layout="constrained")
+    axes = figure.subplots(2, len(goals), squeeze=False, height_ratios=(3, 2))
+    for k, goal in enumerate(goals):
+        above, below = axes[:, k]
+        for rule in found["rule"].values:
+            color = COLORS[rule]
+            for d, n in zip(found["d"].values, found["n_parameters"].values, strict=True):
+                one = found.sel(rule=rule, d=d)
+                iterations, done = one["iterations"].sel(goal=goal).values, one["done"].values
+                low, middle, high = one["published"].sel(goal=goal).values
+                above.errorbar(
+                    n * ASIDE[rule] / 1.2, middle, [[middle - low], [high - middle]],
+                    fmt="x", color=color, alpha=0.6, capsize=3,
+                )  # fmt: skip
+                if not np.isnan(iterations).all():
+                    _points(above, n * ASIDE[rule], iterations, done, color)
+                    _points(below, n * ASIDE[rule], iterations, done, color, middle)
+            above.plot([], [], "o", color=color, label=rule)
+        above.plot([], [], "kx", label="published at 1e-3, quartiles")
+        above.plot([], [], "k^", mfc="none", label="cut off there")
+        below.axhspan(0.75, 1.25, color="#cccccc", alpha=0.5, lw=0, label="published median ± 25 %")
+        above.set(
+            yscale="log", ylabel="iterations", title=f"{goal:.0%} test accuracy, $\\eta$ = {found.attrs['eta']:g}"
+        )
+        below.set(yscale="log", ylabel="ours / published median")
+        below.set_yticks([0.3, 0.5, 1, 2, 3], ["0.3", "0.5", "1", "2", "3"])
+        below.yaxis.set_minor_formatter(NullFormatter())
+        for one in (above, below):
+            _finish(one, found)
+    axes[0, 0].legend(frameon=False, fontsize=8)
+    axes[1, 0].legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def draw_tuned(found: xr.Dataset, fixed: xr.Dataset, path: Path) -> None:
+    """Iterations and their ratios against size at tuned learning rates; iterations of tuning against the learning rate."""
+    goal = float(found["goal"][0])
+    figure = Figure(figsize=(15, 4.8), layout="constrained")
+    times, ratios, tuning = figure.subplots(1, 3)
+    n = found["n_parameters"].values
+    for rule in found["rule"].values:
+        color, one = COLORS[rule], found.sel(rule=rule, goal=goal)
+        values = one["iterations"].transpose("d", "seed").values
+        slope, low, high = study.exponent(n.astype(float), values)
+        for k, row in enumerate(values):
+            _points(times, n[k] * ASIDE[rule], row, one["done"].values[k], color)
+        medians = np.array([study.median(row) if not np.isnan(row).all() else np.nan for row in values])
+        times.plot(n * ASIDE[rule], np.where(np.isfinite(medians), medians, np.nan), color=color, lw=1)
+        times.plot([], [], "o-", color=color, label=f"{rule}: $N^{{{slope:.2f}}}$ ({low:.2f} to {high:.2f})")
+        published = fixed["published"].sel(rule=rule, goal=goal, quartile=0.5)
+        times.plot(fixed["n_parameters"], published, "x:", color=color, alpha=0.6)
+        if rule != "backprop":
+            found_ratios = np.array([ratio(found, rule, d) for d in found["d"].values])
+            good = np.isfinite(found_ratios[:, 0])
+            middle, bottom, top = found_ratios[good].T
+            ratios.errorbar(n[good], middle, [middle - bottom, top - middle], fmt="o-", color=color, capsize=3,
+                            label=f"{rule} / backprop, $\\eta$ tuned")  # fmt: skip
+            theirs = published / fixed["published"].sel(rule="backprop", goal=goal, quartile=0.5)
+            ratios.plot(fixed["n_parameters"], theirs, "x:", color=color, alpha=0.6, label=f"{rule}, published, 1e-3")
+        _tuning(tuning, one, color)
+    times.plot([], [], "kx:", label="published, $\\eta$ = 1e-3")
+    times.set(yscale="log", ylabel=f"iterations to {goal:.0%} test accuracy", title="$\\eta$ tuned at each size")
+    ratios.set(yscale="log", ylabel=f"ratio of iterations to {goal:.0%}", title="against backpropagation (bars: 95 %)")
+    tuning.set(xscale="log", yscale="log", xlabel="$\\eta$", ylabel=f"iterations to {goal:.0%} on validation samples",
+               title="tuning: the later of the seeds")  # fmt: skip
+    tuning.spines[["top", "right"]].set_visible(False)
+    for axes in (times, ratios):
+        _finish(axes, found)
+        axes.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def _tuning(axes: Axes, one: xr.Dataset, color: str) -> None:
+    """Of one rule, for each width: when the last of the tuning seeds reached the goal, against the learning rate."""
+    for k, d in enumerate(one["d"].values):
+        last = one["tuning_iterations"].sel(d=d).transpose("rate", "tuning_seed").values.max(1)
+        reached = np.isfinite(last)
+        if reached.any():
+            axes.plot(
+                one["rate"][reached], last[reached], ".-", color=color, alpha=0.35 + 0.65 * (k + 1) / one.sizes["d"]
+            )
+            at = np.flatnonzero(reached)[np.argmin(last[reached])]
+            axes.annotate(
+                f"d = {d}", (one["rate"][at], last[at]), (4, -9), textcoords="offset points", fontsize=7, color=color
+            )
+
+
+def ratio(found: xr.Dataset, rule: str, d: int, draws: int = 2000) -> tuple[float, float, float]:
+    """Median iterations of a rule over those of backpropagation, with a 95 % interval from seeds drawn anew."""
+    one, other = (found["iterations"].sel(rule=r, d=d).isel(goal=0).values for r in (rule, "backprop"))
+    one, other = one[~np.isnan(one)], other[~np.isnan(other)]
+    if not (len(one) and len(other)) or not np.isfinite(study.median(one) / study.median(other)):
+        return (np.nan,) * 3
+    rng = np.random.default_rng(0)
+    drawn = [
+        study.median(rng.choice(one, len(one))) / study.median(rng.choice(other, len(other))) for _ in range(draws)
+    ]
+    return (study.median(one) / study.median(other), *np.nanpercentile(drawn, [2.5, 97.5]))
