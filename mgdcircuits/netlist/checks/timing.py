@@ -178,17 +178,19 @@ def hold(circuit: Circuit, report: Report) -> None:
             )
 
 
-@rule("sinusoid", "frequencies must be resolved: below 1/(2*tau_p), and apart by at least one over the window")
+@rule("sinusoid", "frequencies must be resolved: below half of that of the draws, and apart by at least one over the window")
 def sinusoid(circuit: Circuit, report: Report) -> None:
     """The code `sinusoid(spacing)` in `perturb`."""
     constants = circuit.parameters.constants()
     held, window = constants.get("tau_p"), constants.get("tau_theta")
+    # a code is drawn once an iteration; in a trial, for every hold time of a perturbation
+    drawn, clock = (circuit.parameters.iteration, "iteration") if circuit.spec.trial is None else (held, "tau_p")
     populations = circuit.objects.populations
     things = {f"{t.name}.{v.name}": (t, v) for t in circuit.objects.every() for v in t.variables}
     by_name = {system.name: system for system in circuit.spec.learning}
     for name, doc in circuit.document.learning.items():
         system = by_name.get(str(name))
-        if system is None or system.perturb is None or doc.perturb is None or held is None or window is None:
+        if system is None or system.perturb is None or doc.perturb is None or drawn is None or window is None:
             continue
         largest = max(
             (sum(elements(*things[q], populations) for q in block) for block in system.perturb.blocks), default=0
@@ -197,13 +199,13 @@ def sinusoid(circuit: Circuit, report: Report) -> None:
             spacing = _spacing(code, constants)
             if spacing is None or not isinstance(code, Text):
                 continue
-            highest, limit = largest * spacing, 1 / (2 * held.value)
+            highest, limit = largest * spacing, 1 / (2 * drawn.value)
             if highest >= limit:
                 report.add(
                     "sinusoid",
                     code.at,
                     f"`{key}`: {largest} frequencies {spacing:g} Hz apart reach {highest:g} Hz",
-                    f"less than 1/(2*tau_p) = {limit:g} Hz",
+                    f"less than 1/(2*{clock}) = {limit:g} Hz",
                     "make `spacing` or `tau_p` smaller, or perturb in blocks",
                 )
             if system.clear and spacing < (1 - CLOSE) / window.value:
