@@ -41,10 +41,10 @@ from mgdcircuits.circuit.program import (
     Word,
     steps,
 )
-from mgdcircuits.circuit.topology import Sparse
+from mgdcircuits.circuit.topology import Dense, Sparse
 from mgdcircuits.codegen.concurrent import Together, together
 from mgdcircuits.codegen.fuse import Fused, Fusion, is_local, positions_of, runs, spreadable
-from mgdcircuits.codegen.hoist import counted, increments, multiplied, split, without
+from mgdcircuits.codegen.hoist import counted, increments, is_cheap, multiplied, split, without
 from mgdcircuits.codegen.rendering import cpp_expression, names
 from mgdcircuits.codegen.target import random_sites
 from mgdcircuits.errors import BuildError
@@ -810,21 +810,49 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
             used |= names(kernel.winner)
         lines = self._uniforms(kernel, used)
         loads: list[str] = self._operands(kernel, names(text), "V")
+        zero = {n for n, o in kernel.operands.items() if isinstance(o, Read) and o.amplitude}
+        in_place: list[str] = []  # parts evaluated where they are used, ...
+        unperturbed: list[str] = []  # ... and where perturbations are zero
         for number, (name, (where, part)) in enumerate(parts.items()):
+            if where == "syn" and self._met_once(kernel) and is_cheap(part):
+                self.borrowed.append(None)
+                in_place += self._part(kernel, name, part)
+                unperturbed += self._part(kernel, name, without(part, zero))
+                continue
             lines_of, load = self._hoist_side(kernel, name, where, part, number)
             lines += lines_of
             if load:
                 loads.append(load)
-        inner = " ".join([*loads, f"return V({cpp_expression(text)});"])
+        result = f"return V({cpp_expression(text)});"
         if not is_local(kernel):
             lines = [*self.preparation, *lines]
             self.preparation = []
-        lines.append(f"const auto f = [=, &s](auto syn, auto pre, auto post, auto block) {LAMBDA} {{")
-        lines.append("  using V = Y::At<decltype(block), decltype(post)>; (void)s; const auto u = post; (void)u;")
-        lines.append(f"  (void)syn; (void)pre; (void)post; (void)block; {inner}")
-        lines.append("};")
+        lines += self._of_synapse("f", [*loads, *in_place, result])
+        clean = in_place != unperturbed
+        if clean:
+            lines += self._of_synapse("clean", [*loads, *unperturbed, result])
         lines += self._topology(kernel)
-        return lines + self._collect(kernel, step)
+        return lines + self._collect(kernel, step, clean)
+
+    @staticmethod
+    def _of_synapse(name: str, inside: list[str]) -> list[str]:
+        """What a synapse gives, as a function."""
+        return [
+            f"const auto {name} = [=, &s](auto syn, auto pre, auto post, auto block) {LAMBDA} {{",
+            "  using V = Y::At<decltype(block), decltype(post)>; (void)s; const auto u = post; (void)u;",
+            f"  (void)syn; (void)pre; (void)post; (void)block; {' '.join(inside)}",
+            "};",
+        ]
+
+    def _met_once(self, kernel: Couple) -> bool:
+        """Whether a sum meets each synapse once: then evaluating its parts beforehand would only cost memory traffic."""
+        few = self.layout.members == 1 and self.layout.batch <= 4
+        return few and isinstance(kernel.topology, Dense) and kernel.into is Into.POST
+
+    def _part(self, kernel: Couple, name: str, part: str) -> list[str]:
+        """A part evaluated where it is used."""
+        varying = {n for n in names(part) if self._uniform(kernel.operands[n]) is None}
+        return [*self._operands(kernel, varying, "V"), f"const V {name} = {cpp_expression(part)};"]
 
     def _hoist_side(self, kernel: Couple, name: str, where, part: str, number: int) -> tuple[list[str], str]:
         """A part that depends on one side only, evaluated once an element."""
@@ -888,7 +916,7 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
             return [f"const Sparse& topology = s.edges[{number}];"]
         return [f"const {kernel.topology.cpp_type()} topology{{}};"]
 
-    def _collect(self, kernel: Couple, step: Step) -> list[str]:
+    def _collect(self, kernel: Couple, step: Step, clean: bool) -> list[str]:
         target = kernel.writes["target"]
         pointer = _pointer(target)
         add = "true" if kernel.add else "false"
@@ -900,7 +928,11 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         value = f"Y::rep({pointer}, {target.n}, {unit}, block) + acc" if kernel.add else "acc"
         if kernel.into is Into.POST:
             maximum = "true" if kernel.reduce is Reduce.MAX else "false"
-            return [*self._store(step, target, value), f"gather<Y, {maximum}>(topology, s.threads, block, f, store);"]
+            gather = f"gather<Y, {maximum}>(topology, s.threads, block, f, store);"
+            if clean:
+                idle = " && ".join(f"{_factor(a)} == 0" for a in sorted(kernel.perturbations()))
+                gather = f"if ({idle}) {gather.replace(' f,', ' clean,')} else {gather}"
+            return [*self._store(step, target, value), gather]
         store = f"[&](Index {unit}, Index block, V acc) {LAMBDA} {{ Y::put({pointer}, {target.n}, {unit}, block, {value}); }}"
         if kernel.winner:
             if "Pool2d" not in kernel.topology.cpp_type():

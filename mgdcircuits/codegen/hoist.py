@@ -106,6 +106,13 @@ def multiplied(text: str, kind_of: Callable[[str], Hashable | None]) -> str:
     return ast.unparse(ast.fix_missing_locations(Multiply().visit(tree)))
 
 
+def is_cheap(text: str) -> bool:
+    """Whether an expression has sums, differences and products only, and at most two names."""
+    nodes = list(ast.walk(ast.parse(text.strip(), mode="eval").body))
+    allowed = ast.BinOp | ast.Name | ast.Constant | ast.Add | ast.Sub | ast.Mult | ast.Load
+    return all(isinstance(n, allowed) for n in nodes) and len({n.id for n in nodes if isinstance(n, ast.Name)}) <= 2
+
+
 def increments(kernel: Elements, statements: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Integer arrays that a kernel only adds to, and what it adds."""
     found = {}
