@@ -64,10 +64,16 @@ def swept(
 
 
 def trained(part: str, circuit: mgd.Circuit, options: Options, **further: Any) -> xr.Dataset:
-    """A run that is kept until the experiment is done: one that was stopped goes on where it was with the same command."""
+    """A run that is kept until the experiment is done: one that was stopped goes on where it was with the same command.
+
+    One that is complete is read, unless it was cut off sooner than it would be now.
+    """
     out = options.out / f"{part}.part.nc"
     if out.exists() and not state_of(out).exists():
-        return mgd.open_run(out)
+        done = mgd.open_run(out)
+        if done.attrs["state"].startswith("until") or done.attrs["iterations_asked"] >= further["iterations"]:
+            return done
+        out.unlink()
     return mgd.train(circuit, out=out, resume=True, threads=options.workers, record=[], on_nan="continue", **further)
 
 
