@@ -1,0 +1,111 @@
+"""The figure of perturbation_codes.py: angles, errors against the amplitude, and the best amplitude."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLORS = ("#1f5fa8", "#c2571a", "#3c8d40", "#7b4ea3", "#555555", "#b8860b")
+MARKERS = ("o", "s", "D", "^")
+FLOOR = 1e-2
+"""Angles are drawn from here on, in degrees."""
+
+
+def best_norm(one: xr.Dataset) -> float:
+    """The norm with the least measured error, by a parabola of logarithms; not a number where it is the first or the last."""
+    x, y = np.log(one["norm"].values), np.log(one["error"].mean("member").values)
+    k = int(np.argmin(y))
+    if k in (0, len(x) - 1):
+        return float("nan")
+    square, slope, _ = np.polyfit(x[k - 1 : k + 2], y[k - 1 : k + 2], 2)
+    return float(np.exp(-slope / (2 * square)))
+
+
+def degrees(cosine: xr.DataArray) -> xr.DataArray:
+    """Angles of cosines."""
+    return np.degrees(np.arccos(cosine.clip(-1, 1)))
+
+
+def least_error(one: xr.Dataset) -> float:
+    """The least measured squared error, relative to |gradient|**2."""
+    return float(one["error"].mean("member").min())
+
+
+def draw(found: xr.Dataset, path: Path) -> None:
+    """Angles of each circuit and the best amplitudes; below them a row of errors for each point."""
+    codes = [str(c) for c in found["code"].values if bool(found["draws"].sel(code=c).notnull().any())]
+    circuits, points = list(found["circuit"].values), list(found["trained"].values)
+    columns = max(len(codes), len(circuits) + 2)
+    figure = Figure(figsize=(4.6 * columns, 3.6 * (1 + len(points))), layout="constrained")
+    for k, name in enumerate(circuits):
+        _angles(figure.add_subplot(1 + len(points), columns, k + 1), found.sel(circuit=name))
+    last = found.isel(trained=-1)
+    _best(figure.add_subplot(1 + len(points), columns, columns - 1), last, codes, best_norm, "predicted_best")
+    _best(figure.add_subplot(1 + len(points), columns, columns), last, codes, least_error, "predicted_least")
+    for row, trained in enumerate(points):
+        for k, code in enumerate(codes):
+            axes = figure.add_subplot(1 + len(points), columns, (row + 1) * columns + k + 1)
+            _errors(axes, found.sel(trained=trained, code=code), first=k == 0 and row == 0)
+    figure.savefig(path, dpi=110)
+
+
+def _angles(axes: Axes, one: xr.Dataset) -> None:
+    for code, color, marker in zip(one["code"].values, COLORS, "osD^vx", strict=True):
+        each = one.sel(code=code)
+        n = each["n"].values
+        for name, style, label in (("predicted_cosine", "-", None), ("cosine", marker, code)):
+            angles = np.maximum(degrees(each[name].median("seed")).values, FLOOR)
+            axes.plot(n, angles, style, color=color, lw=1, ms=3, mfc="none", label=label)
+    axes.set(xscale="log", yscale="log", xlabel="perturbations", ylabel="angle to the gradient (degrees)")
+    axes.set_title(
+        f"{one['circuit'].item()}, {int(one['parameters'])} parameters (markers measured, lines predicted)", fontsize=9
+    )
+    axes.text(0.99, 0.01, f"{FLOOR:g}: or less", transform=axes.transAxes, ha="right", fontsize=7)
+    axes.legend(frameon=False, fontsize=8, loc="lower left")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _errors(axes: Axes, one: xr.Dataset, first: bool) -> None:
+    drawn = (0, len(one["sigma"]) - 2) if len(one["sigma"]) > 2 else range(len(one["sigma"]))
+    for scheme, color, marker in zip(one["scheme"].values, COLORS, MARKERS, strict=False):
+        for k in drawn:
+            each = one.sel(scheme=scheme).isel(sigma=k)
+            sigma = float(each["sigma"])
+            fill = color if sigma else "none"
+            label = f"{scheme}, noise {sigma:g}" if first else None
+            axes.plot(each["norm"], 100 * each["predicted_error"] ** 0.5, "--" if sigma else "-", color=color, lw=1)
+            values = 100 * each["error"].mean("member") ** 0.5
+            axes.plot(each["norm"], values, marker, color=color, mfc=fill, ms=4, label=label)
+    axes.set(xscale="log", yscale="log", xlabel="length of the perturbation, norm", ylabel="error (% of the gradient)")
+    where = f"after {int(one['trained']):,} iterations" if int(one["trained"]) else "at the start"
+    axes.set_title(f"{one['code'].item()}, {where}", fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    if first:
+        axes.legend(frameon=False, fontsize=7)
+
+
+def _best(
+    axes: Axes, found: xr.Dataset, codes: list[str], measured: Callable[[xr.Dataset], float], predicted: str
+) -> None:
+    noisy = found.sel(sigma=found["sigma"] > 0)
+    for code, marker in zip(codes, MARKERS, strict=False):
+        axes.plot([], [], marker, color="#888888", mfc="none", label=code)
+        for scheme, color in zip(found["scheme"].values, COLORS, strict=False):
+            one = noisy.sel(code=code, scheme=scheme)
+            values = np.array([measured(one.isel(sigma=k)) for k in range(one.sizes["sigma"])])
+            law = one[predicted].values
+            if predicted == "predicted_least":
+                values, law = 100 * values**0.5, 100 * law**0.5
+            axes.plot(one["sigma"], values, marker, color=color, ms=5, mfc="none")
+            axes.plot(one["sigma"], law, "-", color=color, lw=0.8)
+    what = "best norm" if predicted == "predicted_best" else "least error (% of the gradient)"
+    axes.set(xscale="log", yscale="log", xlabel="noise of a measured cost", ylabel=what)
+    where = f"after {int(found['trained']):,} iterations" if int(found["trained"]) else "at the start"
+    axes.set_title(f"{found['circuit'].values[0]} {where} (colours as below)", fontsize=9)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.spines[["top", "right"]].set_visible(False)
