@@ -56,15 +56,16 @@ def roofline(result: dict, path: Path) -> None:
 
 
 def _roof(axes, result: dict, iteration: dict) -> None:
-    peak, intensity = result["fma_peak"], np.logspace(-1.5, 3, 200)
+    peak, intensity = result["fma_peak"], np.logspace(-1, 3, 200)
     for (level, gigabytes), style in zip(result["bandwidth"].items(), (":", "-.", "--", "-"), strict=True):
         axes.plot(intensity, np.minimum(peak, gigabytes * intensity), style, color="#888888", lw=1, label=level)
     for name, part in iteration["parts"].items():
         if part["macs"]:
             x, y = 2 * part["macs"] / part["bytes"], 2e-9 * part["macs"] / part["seconds"]
             axes.plot(x, y, "o", color="#4c78a8", ms=3 + 20 * (part["seconds"] / iteration["whole"]) ** 0.5, alpha=0.7)
-            axes.annotate(name, (x, y), fontsize=7, xytext=(4, -8), textcoords="offset points")
+            axes.annotate(name, (x, y), fontsize=7, xytext=(5, -11), textcoords="offset points")
     axes.set(xscale="log", yscale="log", xlabel="FLOP per byte that has to move", ylabel="GFLOP/s")
+    axes.set(xlim=(0.5, 500), ylim=(peak / 10, peak * 1.4))
     axes.set_title(f"CNN d={iteration['d']}, batch {iteration['batch']}: area is time", fontsize=9)
     axes.legend(fontsize=7, title=f"peak {peak:.0f} GFLOP/s; triad from", title_fontsize=7)
 

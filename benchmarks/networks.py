@@ -22,8 +22,8 @@ class Conv:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one sample, padding included."""
-        return 9 * self.inputs * self.outputs * self.size**2
+        """Multiply-accumulates of one sample, without those of the padding."""
+        return self.inputs * self.outputs * (3 * self.size - 2) ** 2
 
     @property
     def nodes(self) -> int:

@@ -11,15 +11,16 @@ from click.testing import CliRunner
 import mgdcircuits as mgd
 from benchmarks import cli, figures, results, roofline, workers
 from benchmarks.cases import CASES, Measure, find, restrict
-from benchmarks.macs import iteration_macs
+from benchmarks.macs import iteration_macs, products
 from benchmarks.networks import Pool, cnn, mlp
 from benchmarks.results import Spread, spread, summary
 from benchmarks.table import figure, row, time
 from mgdcircuits.circuit import builder
 
 ROOT = Path(__file__).resolve().parents[1]
-# One evaluation at d = 1, by hand: positions x kernel x channels in x channels out, in the order of the layers.
-MACS_1 = [784 * 9, 784 * 9, 196 * 9 * 2, 196 * 9 * 4, 49 * 9 * 8, 49 * 9 * 16, 36 * 4, 4 * 4, 4 * 10]
+# One evaluation at d = 1, by hand: taps in a row x taps in a column x channels in x channels out, in the order of the layers.
+# Of the 3 x 28 taps along a row of 28, two lie in the padding.
+MACS_1 = [82 * 82, 82 * 82, 40 * 40 * 2, 40 * 40 * 4, 19 * 19 * 8, 19 * 19 * 16, 36 * 4, 4 * 4, 4 * 10]
 
 
 def circuit_of(name: str) -> mgd.circuit.circuit.Circuit:
@@ -33,7 +34,7 @@ def layerwise(macs: list[int]) -> int:
 
 
 def test_macs_of_an_iteration_equal_a_count_by_hand():
-    assert MACS_1 == [7056, 7056, 3528, 7056, 3528, 7056, 144, 16, 40]
+    assert MACS_1 == [6724, 6724, 3200, 6400, 2888, 5776, 144, 16, 40]
     assert iteration_macs(circuit_of("cnn_d1_b1")) == layerwise(MACS_1)
     assert iteration_macs(circuit_of("mlp_b1")) == layerwise([784 * 128, 128 * 128, 128 * 10])
 
@@ -43,6 +44,12 @@ def test_macs_scale_with_the_width(name):
     d = find([name])[0].work["d"]
     wide = [MACS_1[0] * d, *(m * d * d for m in MACS_1[1:8]), MACS_1[8] * d]
     assert iteration_macs(circuit_of(name)) == layerwise(wide)
+
+
+def test_products_are_the_synapses_that_exist():
+    for name, coupling in circuit_of("cnn_d1_b1").couplings.items():
+        if coupling.topology.n_connections:
+            assert products(coupling.topology) == len(coupling.topology.indices()[0]), name
 
 
 def test_whole_network_and_nodes():
