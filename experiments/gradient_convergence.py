@@ -58,9 +58,12 @@ FULL = (
     Case("weight", 2, 10, 5, 5500),
     Case("node", 1, 10, 10, 2000),
     Case("node", 1, 10, 10, 2000, dither=0.01),
-    Case("weight", 4, 10),
-    *(Case(rule, 1, 10, classes=classes) for rule in NETLISTS for classes in (2, 5)),
-    Case("weight", 8, 10),
+    Case("weight", 4, 10, 1, 3000),
+    Case("weight", 8, 10, 1, 500),
+    Case("weight", 16, 3),
+    Case("weight", 32, 3),
+    *(Case("weight", 1, 10, 5, 1500, classes) for classes in (2, 5)),
+    *(Case("node", 1, 10, classes=classes) for classes in (2, 5)),
     Case("node", 2, 10),
     Case("node", 4, 3),
 )
@@ -245,6 +248,13 @@ def joined(found: list[xr.Dataset], size: str) -> xr.Dataset:
     return dataset
 
 
+def save(dataset: xr.Dataset, path: Path) -> None:
+    """The dataset and its figure, PATH.nc and PATH.png."""
+    packed = {v: {"zlib": True, "dtype": "float32"} for v in dataset.data_vars if dataset[v].dtype == np.float64}
+    dataset.to_netcdf(path.with_suffix(".nc"), encoding=packed)
+    draw(dataset, published(), path.with_suffix(".png"))
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--quick", "size", flag_value="quick", default="quick", help="One width, four seeds. [default]")
 @click.option("--full", "size", flag_value="full", help="All sizes.")
@@ -255,15 +265,15 @@ def main(size: str, seed: int, threads: int, out: Path) -> None:
     """Measure gradient convergence, and draw the prediction beside it."""
     out.mkdir(parents=True, exist_ok=True)
     name = "gradient_convergence" + ("_quick" if size == "quick" else "")
+    cases = QUICK if size == "quick" else FULL
     done = finished(out / f"{name}.nc", seed)
-    found: list[xr.Dataset] = []
-    for case in QUICK if size == "quick" else FULL:
-        found.append(done[case] if case in done else run(case, seed, threads))
-        print(f"{case}: {float(found[-1]['seconds'][0]):.0f} s", flush=True)
-        dataset = joined(found, size)
-        packed = {v: {"zlib": True, "dtype": "float32"} for v in dataset.data_vars if dataset[v].dtype == np.float64}
-        dataset.to_netcdf(out / f"{name}.nc", encoding=packed)
-        draw(dataset, published(), out / f"{name}.png")
+    for case in cases:
+        if case not in done:
+            done[case] = run(case, seed, threads)
+            save(joined([done[c] for c in cases if c in done], size), out / name)
+        print(f"{case}: {float(done[case]['seconds'][0]):.0f} s", flush=True)
+    dataset = joined([done[c] for c in cases], size)
+    save(dataset, out / name)
     print("\n".join(compared(dataset)))
     print(f"{out / name}.nc, .png; {dataset.attrs['seconds']:.0f} s")
 

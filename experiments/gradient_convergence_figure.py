@@ -116,6 +116,16 @@ def layers(axes: Axes, one: xr.Dataset) -> None:
     axes.legend(frameon=False, fontsize=7, ncols=2)
 
 
+def _seeds(axes: Axes, one: xr.Dataset, x: float, color: str) -> None:
+    """Iterations to 15 degrees of each measured seed, open where they follow from its measured noise."""
+    reached = one["degrees_15_reached"].values > 0
+    until = one["degrees_15"].values
+    for mask, fill in ((reached, color), (~reached & np.isfinite(until), "none")):
+        axes.plot(
+            np.full(mask.sum(), x), until[mask], "o", color=color, markersize=4, markerfacecolor=fill, linewidth=0
+        )
+
+
 def sizes(axes: Axes, cases: list[xr.Dataset], published: np.ndarray) -> None:
     """Iterations to 15 degrees over N, with the published quartiles."""
     parameters = {int(one["d"]): float(one["n_parameters"]) for one in cases}
@@ -128,13 +138,7 @@ def sizes(axes: Axes, cases: list[xr.Dataset], published: np.ndarray) -> None:
         axes.fill_between(n, law[:, 0], law[:, 2], color=color, alpha=0.12, linewidth=0)
         axes.plot(n, law[:, 1], "x--", color=color, label=f"{rule}: law, quartiles of seeds")
         for one in chosen:
-            if not _measured(one):
-                continue
-            reached = one["degrees_15_reached"].values > 0
-            until = one["degrees_15"].values
-            for mask, fill in ((reached, color), (~reached & np.isfinite(until), "none")):
-                x = np.full(mask.sum(), float(one["n_parameters"]))
-                axes.plot(x, until[mask], "o", color=color, markersize=4, markerfacecolor=fill, linewidth=0)
+            _seeds(axes, one, float(one["n_parameters"]), color)
         rows = [row for row in published if row[0] == rule and row[1] in parameters]
         if rows:
             x = np.array([parameters[int(row[1])] for row in rows]) * 1.12
@@ -161,8 +165,7 @@ def classes(axes: Axes, cases: list[xr.Dataset]) -> None:
         axes.fill_between(number, law[:, 0], law[:, 2], color=color, alpha=0.12, linewidth=0)
         axes.plot(number, law[:, 1], "x--", color=color, label=f"{rule}: law, quartiles of seeds")
         for one in chosen:
-            until = one["degrees_15"].values
-            axes.plot(np.full(until.shape, int(one["classes"])), until, "o", color=color, markersize=4)
+            _seeds(axes, one, int(one["classes"]), color)
     axes.set(yscale="log", xlabel="classes", ylabel="iterations to 15°")
     axes.set_xticks(sorted({int(one["classes"]) for one in cases}))
     axes.set_title("d = 1", fontsize=10)
