@@ -70,3 +70,45 @@ def test_time_constants(tmp_path):
     same = found["equal_cost"].sel(task="letters", b=1)
     assert (same.sel(how="window") == same.sel(how="batch")).all() and "letters, window" in printed
     assert (tmp_path / "time_constants_quick.png").stat().st_size > 20_000
+
+
+def test_architectures(tmp_path):
+    """Noise of both rules as predicted, on a dense, a sparse and a recurrent circuit; nodes train the dense one sooner."""
+    printed = quick("architectures.py", tmp_path)
+    found = xr.open_dataset(tmp_path / "architectures_quick.nc")
+    ratio = (found["k_eff"] / found["predicted_k_eff"]).mean("seed")
+    assert abs(ratio.sel(rule="weight") - 1).max() < 0.12 and abs(ratio.sel(rule="node") - 1).max() < 0.3
+    dense = found["iterations"].isel(case=0).median("seed").min("point")
+    assert float(dense.sel(rule="weight") / dense.sel(rule="node")) > 1.5 and "fan-in 2" in printed
+    assert (tmp_path / "architectures_quick.png").stat().st_size > 20_000
+
+
+def test_training_time(tmp_path):
+    """Perturbation takes several times as many iterations as backpropagation, at a common learning rate and at tuned ones."""
+    printed = quick("training_time.py", tmp_path)
+    for name in ("training_time", "training_time_tuned"):
+        found = xr.open_dataset(tmp_path / f"{name}_quick.nc")
+        slowest = found["iterations"].sel(goal=0.2).max("seed").squeeze("d")
+        assert np.isfinite(slowest).all()
+        assert float(slowest.sel(rule=["node", "weight"]).min() / slowest.sel(rule="backprop")) > 2
+        assert (found["iterations"].sel(goal=0.2) <= found["done"]).all()
+        assert (tmp_path / f"{name}_quick.png").stat().st_size > 20_000
+    assert set(found["eta"].values.ravel()) <= set(found["rate"].values)
+    assert "ours/published" in printed and "times backprop" in printed
+    assert not (tmp_path / "training_time_quick.parts").exists()
+
+
+def test_training_time_goes_on(tmp_path, monkeypatch):
+    """A run that was kept and taken up again is the run that was not stopped, by either kind of rule."""
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    from training_time_run import Place, Point, Run
+
+    for rule in ("backprop", "weight"):
+        point = Point(rule, 1, 0.1, 1)
+        whole = Run(point, Place(tmp_path / "whole", 1))
+        assert whole.advance(goal=1, limit=20)
+        for limit in (10, 20):
+            pieces = Run(point, Place(tmp_path / "pieces", 1))
+            assert pieces.advance(goal=1, limit=limit)
+        assert pieces.rows == whole.rows and len(pieces.rows) == 4
+        assert not Run(point, Place(tmp_path / "pieces", 1)).advance(goal=1, limit=20)
