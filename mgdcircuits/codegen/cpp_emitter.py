@@ -44,7 +44,7 @@ from mgdcircuits.circuit.program import (
 from mgdcircuits.circuit.topology import Dense, Sparse
 from mgdcircuits.codegen.concurrent import Together, together
 from mgdcircuits.codegen.fuse import Fused, Fusion, is_local, positions_of, runs, spreadable
-from mgdcircuits.codegen.hoist import counted, increments, is_cheap, multiplied, split, without
+from mgdcircuits.codegen.hoist import counted, increments, is_cheap, multiplied, size_of_sign, split, without
 from mgdcircuits.codegen.rendering import cpp_expression, names
 from mgdcircuits.codegen.target import random_sites
 from mgdcircuits.errors import BuildError
@@ -693,6 +693,11 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         flat &= all(o.index in (Index.ELEMENT, Index.ZERO) for o in operands.values() if isinstance(o, Read))
         if not flat or any(a.precision is not Precision.REAL for a in arrays):
             return self._one_by_one(kernel, *self._hoisted(kernel), draws)
+        if set(operands) == set(draws) and len(draws) == len(statements) == 1 and not counts:
+            ((name, draw),) = draws.items()
+            size = size_of_sign(statements[0][1], name)
+            if draw.function == "bit" and size:
+                return [*lines, *self._signs(kernel, draw, size)]
         inside = []
         for name, operand in operands.items():
             if isinstance(operand, Random):
@@ -727,6 +732,17 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         else:
             opening = [f"over_numbers<Y>(s.threads, {kernel.n}LL * Y::MP, [=](Index k, auto exist) {LAMBDA} {{"]
         return [*lines, *opening, "  using V = Lanes<T, 16>;", *(f"  {line}" for line in inside), "});"]
+
+    def _signs(self, kernel: Elements, draw: Random, size: str) -> list[str]:
+        """A code of signs, drawn where it is kept."""
+        (array,) = kernel.writes.values()
+        keys = f"s.site_keys({self.sites[draw.site]}), s.no_replica.data(), {COUNTS[draw.scope]}, first"
+        to = f"{_pointer(array)} + first * Y::MP"
+        return [
+            f"over_elements<Y>(s.threads, {kernel.n}, [&](Index elements, Index first) {{",
+            f"  fill_signs_lanes({to}, elements, Y::MP, Y::MP, {keys}, static_cast<T>({size}));",
+            "});",
+        ]
 
     def _one_by_one(self, kernel: Elements, statements, lines: list[str], draws: Mapping[str, Random]) -> list[str]:
         """The same, number by number in float64."""

@@ -128,6 +128,18 @@ def increments(kernel: Elements, statements: Sequence[tuple[str, str]]) -> dict[
     return found
 
 
+def size_of_sign(text: str, draw: str) -> str | None:
+    """The name ``a`` where an expression is ``a*(2*draw - 1)``."""
+    match ast.parse(text.strip(), mode="eval").body:
+        case ast.BinOp(
+            ast.Name(size),
+            ast.Mult(),
+            ast.BinOp(ast.BinOp(ast.Constant(2), ast.Mult(), ast.Name(name)), ast.Sub(), ast.Constant(1)),
+        ) if name == draw != size:
+            return size
+    return None
+
+
 def counted(program: Program) -> set[str]:
     """Integer arrays that are read by nobody and to which an update adds one or nothing."""
     found: set[str] = set()

@@ -353,7 +353,15 @@ inline void over_numbers(int threads, Index n, const F& f) {
     if (k < end) local(k, static_cast<int>(end - k));
   });
 }
-// The same for kernels that draw: f(k, exist, drawn), where a number of the j-th draw lies at drawn + j*drawn_room<Y>.
+// f(elements, first) for the elements of an array per member, some calls of the generator at once.
+template <class Y, class F>
+inline void over_elements(int threads, Index elements, const F& f) {
+  constexpr Index run = Y::MP >= 32 ? 128 : 4096 / Y::MP / 128 * 128;
+  parallel_for(threads, (elements + run - 1) / run, static_cast<double>(elements * Y::MP) * 4, [&](Index task) {
+    f(elements - task * run < run ? elements - task * run : run, task * run);
+  });
+}
+// As over_numbers, for kernels that draw: f(k, exist, drawn), where a number of the j-th draw lies at drawn + j*drawn_room<Y>.
 // `fill(to, elements, first)` draws for elements first, first + 1, ... (a multiple of 128): draws stay in the cache.
 template <class Y>
 constexpr Index drawn_elements = Y::MP >= 16 ? 128 : 2048 / Y::MP / 128 * 128;

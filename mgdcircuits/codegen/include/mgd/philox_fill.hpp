@@ -11,38 +11,44 @@ namespace mgd {
 constexpr Index elements_per_call_of_bits = 128;
 
 namespace philox {
-// The 32 bits of a word as +1 (1) and -1 (0).
+// The 32 bits of a word as `size` (1) and -`size` (0).
 template <class T>
-MGD_INLINE void signs_of_word(std::uint32_t word, T* out) {
+MGD_INLINE void signs_of_word(std::uint32_t word, T size, T* out) {
   using U = typename raw::VectorOf<std::uint32_t, 16>::type;
   const U bit = {1u << 0, 1u << 1, 1u << 2,  1u << 3,  1u << 4,  1u << 5,  1u << 6,  1u << 7,
                  1u << 8, 1u << 9, 1u << 10, 1u << 11, 1u << 12, 1u << 13, 1u << 14, 1u << 15};
   for (int half = 0; half < 2; ++half) {
     const U chosen = raw::splat<U>(word >> (16 * half)) & bit;
-    const auto x = raw::select(chosen != 0, raw::splat<typename raw::VectorOf<float, 16>::type>(1.0f),
-                               raw::splat<typename raw::VectorOf<float, 16>::type>(-1.0f));
-    const auto y = __builtin_convertvector(x, typename raw::VectorOf<T, 16>::type);
-    std::memcpy(out + 16 * half, &y, sizeof(y));
+    using V = typename raw::VectorOf<float, 16>::type;
+    if constexpr (sizeof(T) == 4) {
+      const auto y = raw::select(chosen != 0, raw::splat<V>(size), raw::splat<V>(-size));
+      std::memcpy(out + 16 * half, &y, sizeof(y));
+    } else {
+      using W = typename raw::VectorOf<T, 16>::type;
+      const auto x = raw::select(chosen != 0, raw::splat<V>(1.0f), raw::splat<V>(-1.0f));
+      const W y = __builtin_convertvector(x, W) * raw::splat<W>(size);
+      std::memcpy(out + 16 * half, &y, sizeof(y));
+    }
   }
 }
 // The first n <= 32 bits of a word.
 template <class T>
-MGD_INLINE void signs_of_bits(std::uint32_t word, Index n, T* out) {
-  for (Index k = 0; k < n; ++k) out[k] = static_cast<T>(static_cast<int>(word >> k & 1u) * 2 - 1);
+MGD_INLINE void signs_of_bits(std::uint32_t word, Index n, T size, T* out) {
+  for (Index k = 0; k < n; ++k) out[k] = word >> k & 1u ? size : -size;
 }
 }  // namespace philox
 
-// out[0 .. n) = +1 or -1: bit 1 gives +1. Elements first ... first + n - 1 of one replica.
+// out[0 .. n) = size or -size: bit 1 gives size. Elements first ... first + n - 1 of one replica.
 template <class T>
 inline void fill_signs(T* out, Index n, std::uint64_t key, std::uint64_t count, std::uint32_t replica = 0,
-                       Index first = 0) {
+                       Index first = 0, T size = 1) {
   if (n <= elements_per_call_of_bits) {  // one call, faster than eight at once
     const auto words = philox::call(key, static_cast<std::uint32_t>(first / elements_per_call_of_bits), replica, count);
     for (Index j = 0; 32 * j < n; ++j) {
       if (n - 32 * j >= 32)
-        philox::signs_of_word(words.w[j], out + 32 * j);
+        philox::signs_of_word(words.w[j], size, out + 32 * j);
       else
-        philox::signs_of_bits(words.w[j], n - 32 * j, out + 32 * j);
+        philox::signs_of_bits(words.w[j], n - 32 * j, size, out + 32 * j);
     }
     return;
   }
@@ -56,9 +62,9 @@ inline void fill_signs(T* out, Index n, std::uint64_t key, std::uint64_t count, 
         const Index at = e + elements_per_call_of_bits * i + 32 * j;
         const std::uint32_t word = static_cast<std::uint32_t>(calls.word[j][i / 8][i % 8]);
         if (at + 32 <= n)
-          philox::signs_of_word(word, out + at);
+          philox::signs_of_word(word, size, out + at);
         else
-          philox::signs_of_bits(word, n - at, out + at);
+          philox::signs_of_bits(word, n - at, size, out + at);
       }
   }
 }
@@ -139,11 +145,11 @@ MGD_INLINE void over_lanes(Index n, int per_call, Index first, Index lanes, cons
       f(e, n - e < per_call ? static_cast<int>(n - e) : per_call, lane, m, calls);
     }
 }
-// +1 where bit k of a word is 1, else -1: the bit, turned over, becomes the sign of one.
+// size where bit k of a word is 1, else -size: the bit, turned over, changes the sign.
 template <class T>
-MGD_INLINE void signs(Words8 words, int k, T* out) {
+MGD_INLINE void signs(Words8 words, int k, T size, T* out) {
   using D = typename raw::VectorOf<double, 8>::type;
-  const D y = raw::bits<D>((((~words >> k) & 1u) << 63) | raw::bits<Words8>(raw::splat<D>(1.0)));
+  const D y = raw::bits<D>((((~words >> k) & 1u) << 63) ^ raw::bits<Words8>(raw::splat<D>(static_cast<double>(size))));
   if constexpr (sizeof(T) == 8) {
     std::memcpy(out, &y, sizeof(y));
   } else {
@@ -162,13 +168,13 @@ MGD_INLINE void put(T* out, const T* values, int m) {  // m <= 16 values, the us
 
 template <class T>
 inline void fill_signs_lanes(T* out, Index n, Index lanes, Index stride, const std::uint64_t* keys,
-                             const std::uint32_t* replicas, std::uint64_t count, Index first = 0) {
-  if (lanes == 1 && stride == 1) return fill_signs(out, n, keys[0], count, replicas[0], first);
+                             const std::uint32_t* replicas, std::uint64_t count, Index first = 0, T size = 1) {
+  if (lanes == 1 && stride == 1) return fill_signs(out, n, keys[0], count, replicas[0], first, size);
   philox::over_lanes(n, 128, first, lanes, keys, replicas, count,
                      [&](Index e, int elements, Index lane, int m, const philox::Calls<16>& calls) {
                        for (int k = 0; k < elements; ++k) {
                          T v[16];
-                         for (int h = 0; h < 2; ++h) philox::signs(calls.word[k / 32][h], k % 32, v + 8 * h);
+                         for (int h = 0; h < 2; ++h) philox::signs(calls.word[k / 32][h], k % 32, size, v + 8 * h);
                          philox::put(out + (e + k) * stride + lane, v, m);
                        }
                      });
