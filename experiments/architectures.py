@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import architectures_sequence as sequence
+import architectures_recurrent as recurrent
 import numpy as np
 import study
 import xarray as xr
@@ -117,6 +117,7 @@ FULL = (
         Case("sequence", {"wait": w}, f"{w + 3} steps", 4, 1000, limit, 1.0, SEQUENCE, "numpy")
         for w, limit in ((1, 1500), (5, 1500), (13, 0))
     ),
+    Case("settled", {"h": 16}, "40 steps", 16, 1000),
     Case("spiking", {}, "", 1, 0, 300, -1.0, SPIKING, "numpy"),
     Case("quantised", {"h": 16}, "5 levels", 64, 0, 10_000, grid=STEPPING),
     _dense(16, 1, 50_000, grid={"eta": SMALL_BATCH[1]}),
@@ -155,21 +156,54 @@ def _pinned(case: Case, rule: str, seeds: list[int], rows: np.ndarray) -> tuple[
     x, y = data.x_train[chosen] * np.float32(data.scale), data.y_train[chosen]
     session = case.session(circuit, seeds)
     session.present(x, y)
-    one = mgd.Session(circuit, batch=case.batch, target="numpy")
+    if case.family == "settled":
+        predicted, exact = _by_hand(case, rule, session, [(x[k], y[k]) for k in range(len(seeds))])
+    else:
+        predicted, exact = _predicted(circuit, session, x, y)
+    found = Accumulated([exact])
+    for n in rows:
+        session.step(n - session.iteration)
+        found.add(n, [_estimate(case, session)])
+    return predicted, found
+
+
+def _predicted(
+    circuit: mgd.Circuit, session: mgd.Session, x: np.ndarray, y: np.ndarray
+) -> tuple[list[float], np.ndarray]:
+    """K_eff by `predict`, and the exact gradient of each member."""
+    one = mgd.Session(circuit, batch=session.batch, target="numpy")
     predicted, exact = [], []
-    for k in range(len(seeds)):
+    for k in range(len(x)):
         for name, values in one.parameters.items():
             values[...] = session.parameters[name][k]
         one.present(x[k], y[k])
         gradient = one.exact_gradient()
         exact.append(np.concatenate([gradient[name].ravel() for name in circuit.plastic]))
         predicted.append(predict(one).network.across)
-    found = Accumulated([np.stack(exact)])
-    for n in rows:
-        session.step(n - session.iteration)
-        estimate = session.gradient_estimate()
-        found.add(n, [np.concatenate([estimate[name].reshape(len(seeds), -1) for name in circuit.plastic], axis=1)])
-    return predicted, found
+    return predicted, np.stack(exact)
+
+
+def _by_hand(
+    case: Case, rule: str, session: mgd.Session, samples: list[tuple[np.ndarray, np.ndarray]]
+) -> tuple[list[float], np.ndarray]:
+    """The same for a circuit with dynamics, from slopes that are written out."""
+    predicted, exact = [], []
+    for k, (x, y) in enumerate(samples):
+        own = {name: values[k] for name, values in session.parameters.items()}
+        layers = recurrent.layers(case.family, own, x, y, case.settings.get("wait", 0))
+        gradient = np.concatenate([layer.gradient().ravel() for layer in layers])
+        law = weight_perturbation(gradient) if rule == "weight" else node_perturbation(layers)
+        exact.append(gradient)
+        predicted.append(law.across)
+    return predicted, np.stack(exact)
+
+
+def _estimate(case: Case, session: mgd.Session) -> np.ndarray:
+    """The accumulated estimate of each member, in the order of the gradients."""
+    found = session.gradient_estimate()
+    if case.family in recurrent.ORDER:
+        return recurrent.joined(case.family, found, session.members)
+    return np.concatenate([found[name].reshape(session.members, -1) for name in session.circuit.plastic], axis=1)
 
 
 def _images(seed: int, count: int, n: int) -> np.ndarray:
@@ -181,20 +215,14 @@ def _sequence(case: Case, rule: str, seeds: list[int], rows: np.ndarray) -> tupl
     circuit = case.circuit(rule, tau_theta=NEVER, memory=MEMORY, delta=0.01)
     session = case.session(circuit, seeds, data="xor")
     data, members = session.dataset, len(seeds)
-    predicted, exact = [], []
-    for k in range(members):
-        own = {name: values[k] for name, values in session.parameters.items()}
-        layers = sequence.layers(own, data.x_train, data.y_train, int(circuit.spec.parameters["wait"]))
-        gradient = np.concatenate([layer.gradient().ravel() for layer in layers])
-        exact.append(gradient)
-        law = weight_perturbation(gradient) if rule == "weight" else node_perturbation(layers)
-        predicted.append(law.across * (1 + 1 / (2 * MEMORY - 1)))
+    predicted, exact = _by_hand(case, rule, session, [(data.x_train, data.y_train)] * members)
+    predicted = [k * (1 + 1 / (2 * MEMORY - 1)) for k in predicted]
     session.step(SETTLE)
-    before = SETTLE * sequence.joined(session.gradient_estimate(), members)
-    found = Accumulated([np.stack(exact)])
+    before = SETTLE * _estimate(case, session)
+    found = Accumulated([exact])
     for n in rows:
         session.step(SETTLE + n - session.iteration)
-        total = session.iteration * sequence.joined(session.gradient_estimate(), members)
+        total = session.iteration * _estimate(case, session)
         found.add(n, [(total - before) / n])
     return predicted, found
 

@@ -11,7 +11,13 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-COLORS = {"dense": "#c2571a", "sparse": "#1f5fa8", "convolution": "#3a7d44", "sequence": "#7a4fa3"}
+COLORS = {
+    "dense": "#c2571a",
+    "sparse": "#1f5fa8",
+    "convolution": "#3a7d44",
+    "sequence": "#7a4fa3",
+    "settled": "#c2a01a",
+}
 RULE_COLORS = {"weight": "#c2571a", "node": "#1f5fa8"}
 Tuned = Mapping[str, Mapping[str, tuple[int, np.ndarray, np.ndarray]]]
 
