@@ -61,11 +61,12 @@ def _angles(axes: Axes, one: xr.Dataset) -> None:
         for name, style, label in (("predicted_cosine", "-", None), ("cosine", marker, code)):
             angles = np.maximum(degrees(each[name].median("seed")).values, FLOOR)
             axes.plot(n, angles, style, color=color, lw=1, ms=3, mfc="none", label=label)
-    axes.set(xscale="log", yscale="log", xlabel="perturbations", ylabel="angle to the gradient (degrees)")
+    axes.set(
+        xscale="log", yscale="log", xlabel="perturbations", ylabel=f"angle to the gradient (degrees; {FLOOR:g} or less)"
+    )
     axes.set_title(
         f"{one['circuit'].item()}, {int(one['parameters'])} parameters (markers measured, lines predicted)", fontsize=9
     )
-    axes.text(0.99, 0.01, f"{FLOOR:g}: or less", transform=axes.transAxes, ha="right", fontsize=7)
     axes.legend(frameon=False, fontsize=8, loc="lower left")
     axes.spines[["top", "right"]].set_visible(False)
 

@@ -124,14 +124,14 @@ class SquaredError:
         return float(self.coefficients[-LOWEST])
 
 
-def taylor(gradient: Gradient, point: np.ndarray, step: float = 1e-2) -> Taylor:
+def taylor(gradient: Gradient, point: np.ndarray, step: float = 1e-3) -> Taylor:
     """Derivatives from differences of exact gradients along every parameter."""
     g, above, below = _stencil(gradient, point, np.eye(len(point)), step)
     second, third = (above - below) / (2 * step), (above + below - 2 * g) / step**2
     return Taylor(g, (second + second.T) / 2, third.sum(0), np.diag(third).copy())
 
 
-def along(gradient: Gradient, point: np.ndarray, codes: np.ndarray, step: float = 1e-2) -> Along:
+def along(gradient: Gradient, point: np.ndarray, codes: np.ndarray, step: float = 1e-3) -> Along:
     """Derivatives along codes (draws, K), from differences of exact gradients; no element goes further than the step."""
     step /= np.abs(codes).max()
     g, above, below = _stencil(gradient, point, codes, step)
