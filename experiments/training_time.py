@@ -11,6 +11,7 @@ another, because with a batch of 100 they are slower as members of one session (
 from __future__ import annotations
 
 import csv
+import itertools
 import shutil
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from training_time_run import RULES, Place, Point, Run, circuit, next_row
 
 from mgdcircuits import cli
 
+PUBLISHED_ETA = 1e-3
 GOALS = (0.2, 0.4, 0.6, 0.8)
 TUNING_SEED = 1000  # the first seed of tuning is so many beyond the first of the runs that are reported
 
@@ -48,10 +50,11 @@ class Fixed:
 
 @dataclass(frozen=True)
 class Tuned:
-    """Runs to a goal at the best of some learning rates; for each width the iterations after which they are cut off.
+    """Runs to a goal at the best of some learning rates; for each width the iterations after which tuning is given up.
 
     All rates run side by side on the tuning seeds, until for one of them all seeds have reached the goal on validation samples:
-    it is the best. Other seeds then run at that rate, and are judged on the test samples.
+    it is the best. Once all seeds of a rate are two thirds there, rates at which no seed is a third there are given up. Other
+    seeds then run at the best rate, judged on the test samples, and are cut off after ten times the iterations of tuning.
     """
 
     goal: float
@@ -62,18 +65,20 @@ class Tuned:
 
 
 FIXED = {
-    "quick": Fixed(0.05, (Stage(0.2, tuple(RULES), (1,), 2),)),
+    "quick": Fixed(0.1, (Stage(0.2, tuple(RULES), (1,), 1),)),
     "full": Fixed(
-        1e-3,
+        PUBLISHED_ETA,
         (
             Stage(0.2, tuple(RULES), (1, 2, 4)),
-            Stage(0.4, tuple(RULES), (1, 2, 4)),
+            Stage(0.2, ("backprop",), (1, 2, 4), 10),
+            Stage(0.4, ("backprop",), (1, 2, 4)),
+            Stage(0.4, ("node", "weight"), (1, 2, 4)),
             Stage(0.6, ("backprop",), (2, 4)),
         ),
     ),
 }
 TUNED = {
-    "quick": Tuned(0.3, (0.05, 0.2), 1, 2, {1: 1_000}),
+    "quick": Tuned(0.2, (0.05, 0.2), 1, 2, {1: 1_000}),
     "full": Tuned(0.6, (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2), 2, 5, {1: 20_000, 2: 10_000, 4: 5_000}),
 }
 
@@ -84,7 +89,7 @@ def fixed_runs(fixed: Fixed, options: study.Options, place: Place) -> Iterator[t
     for stage in fixed.stages:
         for d in stage.widths:
             for rule in stage.rules:
-                limit = round(2 * medians[rule, d, stage.goal] * 1e-3 / fixed.eta)
+                limit = round(2 * medians[rule, d, stage.goal] * PUBLISHED_ETA / fixed.eta)
                 for seed in range(options.seed, options.seed + stage.seeds):
                     yield Run(Point(rule, d, fixed.eta, seed), place), stage.goal, limit
 
@@ -96,21 +101,25 @@ def candidates(tuned: Tuned, rule: str, d: int, options: study.Options, place: P
     return {eta: [Run(Point(rule, d, eta, seed, tuning=True), place) for seed in seeds] for eta in tuned.rates}
 
 
-def best(tuned: Tuned, d: int, runs: dict[float, list[Run]]) -> float | None:
-    """The learning rate at which the last of the seeds reaches the goal first; None where there is none in time."""
+def best(tuned: Tuned, runs: dict[float, list[Run]], limit: int) -> tuple[float, float] | None:
+    """The learning rate at which the last of the seeds reaches the goal first, and when; None where none does in time."""
     last = {eta: max(run.reached(tuned.goal) for run in each) for eta, each in runs.items()}
     eta = min(last, key=last.get)
-    return eta if last[eta] <= tuned.most[d] else None
+    return (eta, last[eta]) if last[eta] <= limit else None
 
 
-def tune(tuned: Tuned, d: int, runs: dict[float, list[Run]]) -> None:
-    """Let all candidates run side by side until one of them is the best, or time is up."""
-    n = 0
-    while n < tuned.most[d] and best(tuned, d, runs) is None:
+def tune(tuned: Tuned, d: int, runs: dict[float, list[Run]]) -> tuple[float, float] | None:
+    """Let the candidates run side by side until one of them is the best, or time is up."""
+    n, left = 0, runs
+    while n < tuned.most[d] and best(tuned, runs, n) is None:
         n = min(next_row(n), tuned.most[d])
-        for each in runs.values():
+        for each in left.values():
             for run in each:
                 run.advance(tuned.goal, n)
+        accuracies = {eta: [run.accuracy(n) for run in each] for eta, each in left.items()}
+        if any(min(row) >= tuned.goal * 2 / 3 for row in accuracies.values()):
+            left = {eta: left[eta] for eta, row in accuracies.items() if max(row) >= tuned.goal / 3}
+    return best(tuned, runs, n)
 
 
 def tuned_runs(tuned: Tuned, rule: str, d: int, eta: float, options: study.Options, place: Place) -> list[Run]:
@@ -122,14 +131,19 @@ def tuned_runs(tuned: Tuned, rule: str, d: int, eta: float, options: study.Optio
 def work(options: study.Options, place: Place) -> None:
     """Do what has not been done yet."""
     tuned = TUNED[options.size]
-    for d, limit in tuned.most.items():
+    for d in tuned.most:
         for rule in RULES:
-            runs = candidates(tuned, rule, d, options, place)
-            tune(tuned, d, runs)
-            eta = best(tuned, d, runs)
-            print(f"{rule}, d = {d}: tuned eta = {eta}", flush=True)
-            for run in tuned_runs(tuned, rule, d, eta, options, place) if eta else ():
-                tell(run, tuned.goal, run.advance(tuned.goal, limit))
+            found = tune(tuned, d, candidates(tuned, rule, d, options, place))
+            if found is None:
+                print(
+                    f"{rule}, d = {d}: no learning rate reaches {tuned.goal:.0%} in {tuned.most[d]:,} iterations",
+                    flush=True,
+                )
+                continue
+            eta, n = found
+            print(f"{rule}, d = {d}: tuned eta = {eta}, {n:,.0f} iterations", flush=True)
+            for run in tuned_runs(tuned, rule, d, eta, options, place):
+                tell(run, tuned.goal, run.advance(tuned.goal, 10 * round(n)))
     for run, goal, limit in fixed_runs(FIXED[options.size], options, place):
         tell(run, goal, run.advance(goal, limit))
 
@@ -163,7 +177,7 @@ def collected(runs: list[Run], aims: dict[Point, float], goals: tuple[float, ...
         found["row_iteration"][at][: len(run.rows)], found["row_accuracy"][at][: len(run.rows)] = np.array(run.rows).T
     dims = {name: (*axes, further[name][0]) if name in further else tuple(axes) for name in found}
     dataset = xr.Dataset({name: (dims[name], values) for name, values in found.items()}, {**axes, "goal": list(goals)})
-    dataset["n_parameters"] = ("d", [circuit("weight", d, 1e-3).n_parameters for d in axes["d"]])
+    dataset["n_parameters"] = ("d", [circuit("weight", d, PUBLISHED_ETA).n_parameters for d in axes["d"]])
     iterations = dataset["iterations"]
     before = iterations.shift(goal=1, fill_value=0)
     tried = np.isfinite(iterations) | (np.isfinite(before) & (dataset["done"] > before))
@@ -173,8 +187,10 @@ def collected(runs: list[Run], aims: dict[Point, float], goals: tuple[float, ...
 
 def collect_fixed(options: study.Options, place: Place) -> xr.Dataset:
     """Runs at the published learning rate, and the published quartiles."""
-    planned = [(run, goal) for run, goal, _ in fixed_runs(FIXED[options.size], options, place)]
-    runs, aims = {run.point: run for run, _ in planned}, {run.point: goal for run, goal in planned}
+    runs: dict[Point, Run] = {}
+    aims: dict[Point, float] = {}
+    for run, goal, _ in fixed_runs(FIXED[options.size], options, place):
+        runs[run.point], aims[run.point] = run, max(goal, aims.get(run.point, 0))
     found, theirs = collected(list(runs.values()), aims, GOALS), published()
     quartiles = [
         [[theirs[rule, d, goal] for goal in GOALS] for d in found["d"].values] for rule in found["rule"].values
@@ -189,8 +205,8 @@ def collect_tuned(options: study.Options, place: Place) -> xr.Dataset:
     for d in tuned.most:
         for rule in RULES:
             tried = candidates(tuned, rule, d, options, place)
-            if eta := best(tuned, d, tried):
-                runs += tuned_runs(tuned, rule, d, eta, options, place)
+            if result := best(tuned, tried, tuned.most[d]):
+                runs += tuned_runs(tuned, rule, d, result[0], options, place)
                 tuning[rule, d] = [[run.reached(tuned.goal) for run in each] for each in tried.values()]
     found = collected(runs, {run.point: tuned.goal for run in runs}, (tuned.goal,))
     missing = np.full((len(tuned.rates), tuned.tuning_seeds), np.nan)
@@ -214,6 +230,8 @@ def published() -> dict[tuple[str, int, float], tuple[float, float, float]]:
 
 def compared(found: xr.Dataset) -> Iterator[str]:
     """Our medians beside the published ones, and how often chance alone would take so few seeds out of 25 %."""
+    if found.attrs["eta"] != PUBLISHED_ETA:
+        yield f"eta = {found.attrs['eta']:g}; the published runs have {PUBLISHED_ETA:g}"
     yield f"{'':19}{'goal':>5}{'seeds':>7}{'ours':>10}{'published quartiles':>28}{'ours/published':>16}  chance to be outside"
     for rule, d, goal in np.ndindex(found["iterations"].transpose("rule", "d", "goal", "seed").shape[:3]):
         one = found.isel(rule=rule, d=d, goal=goal)
@@ -230,6 +248,18 @@ def compared(found: xr.Dataset) -> Iterator[str]:
             f"{name:19}{one['goal'].item():5.0%}{seeds:7}{f'{more}{middle:,.0f}':>10}"
             f"{' '.join(f'{q:,.0f}' for q in quartiles):>28}{f'{more}{ratio:.2f}':>16}  {chance(quartiles, seeds):.0%} {inside}"
         )
+
+
+def paired(found: xr.Dataset) -> Iterator[str]:
+    """How many times as long as backpropagation from the same initial parameters, beside the ratio of published medians."""
+    for rule, d, goal in itertools.product(("node", "weight"), found["d"].values, found["goal"].values):
+        ours, theirs = found["iterations"].sel(d=d, goal=goal), found["published"].sel(d=d, goal=goal, quartile=0.5)
+        each = (ours.sel(rule=rule) / ours.sel(rule="backprop")).values
+        each = np.sort(each[np.isfinite(each)])
+        if len(each):
+            published_ratio = float(theirs.sel(rule=rule) / theirs.sel(rule="backprop"))
+            words = " ".join(f"{value:.1f}" for value in each)
+            yield f"{rule} / backprop, d = {d}, {goal:.0%}: {words}; published {published_ratio:.1f}"
 
 
 def chance(quartiles: np.ndarray, seeds: int, draws: int = 4000) -> float:
@@ -254,7 +284,8 @@ def scaling(found: xr.Dataset) -> Iterator[str]:
             eta = np.nanmax(one["eta"].values[k])
             yield f"{rule}, d = {d}, eta = {eta:g}: {more}{middle:,.0f} iterations to {goal:.0%}{against}"
         slope, low, high = study.exponent(found["n_parameters"].values.astype(float), values)
-        yield f"{rule}: exponent of N {slope:.2f} ({low:.2f} to {high:.2f})"
+        if np.isfinite(slope):
+            yield f"{rule}: exponent of N {slope:.2f} ({low:.2f} to {high:.2f})"
 
 
 @study.command
@@ -268,10 +299,10 @@ def main(options: study.Options) -> None:
     except KeyboardInterrupt:
         state = "interrupted"
         print("interrupted; the same command goes on", flush=True)
-    spec = circuit("weight", 1, 1e-3).spec
+    spec = circuit("weight", 1, PUBLISHED_ETA).spec
     fixed, tuned = collect_fixed(options, place), collect_tuned(options, place)
     for found, name, draw, lines in (
-        (fixed, "training_time", draw_fixed, compared),
+        (fixed, "training_time", draw_fixed, lambda found: itertools.chain(compared(found), paired(found))),
         (tuned, "training_time_tuned", lambda found, path: draw_tuned(found, fixed, path), scaling),
     ):
         if found.sizes["rule"]:

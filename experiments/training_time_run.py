@@ -85,6 +85,10 @@ class Run:
         """Iterations at the first row whose accuracy is at least the goal; infinite where there is none."""
         return next((float(n) for n, accuracy in self.rows if accuracy >= goal), np.inf)
 
+    def accuracy(self, iteration: int) -> float:
+        """At the last row until then."""
+        return [accuracy for n, accuracy in self.rows if n <= iteration][-1]
+
     def advance(self, goal: float, limit: int) -> bool:
         """Go on to the goal, or to the limit of iterations; whether there was anything to do."""
         begun = self.iteration
