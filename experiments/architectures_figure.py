@@ -90,9 +90,9 @@ def ratios(axes: Axes, cases: list[xr.Dataset]) -> None:
 
 def times(axes: Axes, cases: list[xr.Dataset], tuned: Tuned) -> None:
     """Ratio of training times, weights over nodes, against the ratio of K_eff."""
-    axes.plot([0.1, 100], [0.1, 100], color="k", linewidth=0.6, linestyle=":", label="as K_eff")
+    axes.plot([0.3, 30], [0.3, 30], color="k", linewidth=0.6, linestyle=":", label="as K_eff")
     axes.axhline(1, color="k", linewidth=0.6)
-    families = set()
+    families, labels = set(), list[tuple[float, float, str]]()
     for one in cases:
         name = str(one["case"].values)
         if name not in tuned:
@@ -103,7 +103,7 @@ def times(axes: Axes, cases: list[xr.Dataset], tuned: Tuned) -> None:
         y, low, high = ratio_interval(weights, nodes)
         marker = "o"
         if np.isfinite(y) and y > 0:
-            shown = np.clip([low, high], 0.1, 100)  # beyond: a median that is not reached
+            shown = np.clip([low, high], 0.1, 50)  # beyond: a median that is not reached
             axes.plot([x, x], shown, color=color, linewidth=1)
         elif np.isfinite(study.median(weights)) or np.isfinite(study.median(nodes)):
             marker = "^" if y > 0 else "v"
@@ -112,12 +112,18 @@ def times(axes: Axes, cases: list[xr.Dataset], tuned: Tuned) -> None:
             continue
         families.add(_family(one))
         axes.plot(x, y, marker, color=color, markerfacecolor=color if marker == "o" else "none")
-        axes.annotate(name.partition(", ")[2], (x, y), textcoords="offset points", xytext=(6, -3), fontsize=7)
+        labels.append((y, x, name.partition(", ")[2]))
+    free = 0.0
+    for y, x, text in sorted(labels):
+        many = x > 30  # these make room for each other in a column on the right
+        place = (78, max(y, free)) if many else (x * 1.12, y)
+        axes.annotate(text, (x, y), place, fontsize=7, va="center", arrowprops={"arrowstyle": "-", "linewidth": 0.3})
+        free = place[1] * 1.2 if many else free
     for family in sorted(families):
         axes.plot([], [], "o", color=COLORS[family], label=family)
     axes.plot([], [], "^", mfc="none", color="grey", label="at least: weights cut off")
     axes.plot([], [], "v", mfc="none", color="grey", label="at most: nodes cut off")
-    axes.set(xscale="log", yscale="log", xlabel="K_eff of weights / K_eff of nodes, predicted",
+    axes.set(xscale="log", yscale="log", xlim=(0.3, 300), ylim=(0.1, 50), xlabel="K_eff of weights / K_eff of nodes, predicted",
              ylabel="iterations to the goal, weights / nodes")  # fmt: skip
     axes.set_title("training, learning rates tuned; bars: 95 % of seeds drawn anew", fontsize=10)
     axes.legend(frameon=False, fontsize=8)
