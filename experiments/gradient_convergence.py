@@ -52,7 +52,7 @@ class Case:
         return f"{self.rule} d={self.d}{also}"
 
 
-QUICK = (Case("weight", 1, 4, 4, 400), Case("node", 1, 4, 4, 400))
+QUICK = (Case("weight", 1, 4, 4, 400), Case("node", 1, 2))
 FULL = (
     Case("weight", 1, 10, 10, 2500),
     Case("weight", 2, 10, 5, 5500),
@@ -256,7 +256,7 @@ def save(dataset: xr.Dataset, path: Path) -> None:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--quick", "size", flag_value="quick", default="quick", help="One width, four seeds. [default]")
+@click.option("--quick", "size", flag_value="quick", default="quick", help="d = 1; nodes are predicted only. [default]")
 @click.option("--full", "size", flag_value="full", help="All sizes.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="The first one.")
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)

@@ -79,7 +79,7 @@ def angles(axes: Axes, cases: list[xr.Dataset], rule: str) -> None:
     axes.axhline(15, color="k", linewidth=0.6, linestyle=":")
     axes.set(xscale="log", ylim=(0, 92), xlabel="iterations", ylabel="angle to the exact gradient (°)")
     axes.set_title(f"{rule} perturbation, layer by layer", fontsize=10)
-    if cases:
+    if any(_measured(one) for one in cases):
         axes.legend(frameon=False, fontsize=8)
 
 
