@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -214,3 +216,16 @@ def test_synapses_that_only_spiking_circuits_have(session_of, old, new, message)
     """They are refused, not left out."""
     with pytest.raises(BuildError, match=message):
         session_of((old, new), ("clocks: {tau_p: 1*us}", "clocks: {tau_p: 1*us, dt: 0.1*us}"))
+
+
+@pytest.mark.parametrize("quantity", ["C", "M"])
+def test_a_cost_or_measure_of_the_only_pass_needs_no_pass(quantity):
+    """`C` is `C.plus` where there is one pass."""
+    text = (Path(__file__).parents[1] / "netlists" / "xor_analog.yaml").read_text()
+    text += '\nmeasure: {M: "2*mean_square(x_output, target)"}\n'
+    learned = []
+    for name in (f"{quantity}.plus", quantity):
+        session = mgd.Session(mgd.load(text.replace("C.plus", name)), seed=3, data="xor", target="numpy")
+        session.step(20)
+        learned.append(np.concatenate([values.ravel() for values in session.parameters.values()]))
+    np.testing.assert_array_equal(*learned)

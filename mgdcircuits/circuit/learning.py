@@ -171,9 +171,11 @@ class System:
     # Signals and baselines: per-replica scalars
 
     def pass_lookup(self, name: str):
-        """`C.plus`, or a measure of a pass."""
+        """`C.plus`, or a measure of a pass; `C` where there is one pass."""
         spec = self.circuit.spec
         known = {m.name for m in spec.measure} | ({spec.cost.name} if spec.cost else set())
+        if name in known and len(self.spec.passes) == 1:
+            name = f"{name}.{self.spec.passes[0][0]}"
         base, _, pass_name = name.partition(".")
         if base in known and pass_name in dict(self.spec.passes):
             return Read(self.scalar(name), Index.ZERO)
