@@ -67,13 +67,13 @@ class Problem:
         """Its name in the dataset."""
         return f"{self.name} to {self.goal:.0%}, tau_theta = {self.window}".replace("%", " %")
 
-    def circuit(self, optimizer: Optimizer) -> mgd.Circuit:
-        """With the update of an optimizer, and `rate` as what is swept."""
+    def circuit(self, optimizer: Optimizer, rate: float) -> mgd.Circuit:
+        """With the update of an optimizer."""
         names = ", ".join(f"{name}: {value}" for name, value in optimizer.settings.items())
         text = f"""
 include: {study.FOLDER / self.netlist}
 circuit: optimizers
-parameters: {{rate: 1, {names}, eta: {optimizer.eta}}}
+parameters: {{rate: {rate}, {names}, eta: {optimizer.eta}}}
 learning: {{wp: {{update: {{request: none, use: {optimizer.use}}}}}}}
 """
         return mgd.load(text, window=self.window)
@@ -94,42 +94,48 @@ PROBLEMS = {
     "full": (
         Problem(
             "digits", "write_cycles.yaml", 1000, 0.8,
-            rates((0.1, 0.3, 1, 2), (0.01, 0.03, 0.1, 0.3), (0.01, 0.03, 0.1, 0.3), (0.003, 0.01, 0.03, 0.1)),
+            rates((0.1, 0.3, 1, 2), (0.01, 0.03, 0.1, 0.3, 1), (0.01, 0.03, 0.1, 0.3), (0.003, 0.01, 0.03, 0.1)),
             seeds=8, most=150, every=1,
         ),
         Problem(
             "digits", "write_cycles.yaml", MATCHED, 0.8,
-            rates((0.1, 0.3, 1, 2), (0.01, 0.03, 0.1, 0.2), (0.003, 0.01, 0.03, 0.1), (0.001, 0.003, 0.01, 0.03)),
+            rates(
+                (0.1, 0.3, 1, 2, 4), (0.01, 0.03, 0.1, 0.2, 0.4), (0.003, 0.01, 0.03, 0.1), (0.001, 0.003, 0.01, 0.03)
+            ),
             seeds=8, most=1200, every=4,
         ),
         Problem(
             "Fashion-MNIST", "optimizers.yaml", 1000, 0.7,
-            rates((0.1, 0.3, 0.6, 1), (0.01, 0.03, 0.06, 0.1), (0.01, 0.03, 0.06, 0.1), (0.003, 0.01, 0.02, 0.03)),
-            seeds=4, most=250, every=2,
+            rates((0.2, 0.5, 1, 2), (0.03, 0.06, 0.1, 0.2), (0.01, 0.03, 0.06), (0.005, 0.01, 0.02)),
+            seeds=4, most=200, every=2,
         ),
     ),
 }  # fmt: skip
 
 
-def swept(problem: Problem, options: study.Options, address: str) -> xr.Dataset:
-    """Updates to the goal: (optimizer, rate, seed); infinite where a run was cut off, no number where there was none."""
-    seeds = range(options.seed, options.seed + problem.seeds)
+def swept(problem: Problem, optimizer: Optimizer, options: study.Options, address: str) -> xr.DataArray:
+    """Updates to the goal: (rate, seed); infinite where a run was cut off. A sweep for each learning rate."""
+    part = f"optimizers_{options.size}_{problem.name}_{problem.window}_{optimizer.name}".replace(",", "").replace(
+        " ", "_"
+    )
     found = []
-    for optimizer in OPTIMIZERS:
-        part = f"optimizers_{options.size}_{problem.name}_{problem.window}_{optimizer.name}".replace(", ", "_").replace(
-            " ", "_"
-        )
+    for rate in problem.rates[optimizer.name]:
         run = study.swept(
-            part, problem.circuit(optimizer), {"rate": problem.rates[optimizer.name], "seed": seeds}, options, address,
+            f"{part}_{rate:g}", problem.circuit(optimizer, rate),
+            {"seed": range(options.seed, options.seed + problem.seeds)}, options, address,
             iterations=problem.most * problem.window, evaluate_every=problem.every * problem.window,
             until=f"accuracy_test >= {problem.goal}",
         )  # fmt: skip
         found.append(study.iterations_to(run, (problem.goal,)).isel(goal=0, drop=True) / problem.window)
-    updates = xr.concat(
-        found, xr.DataArray([o.name for o in OPTIMIZERS], dims="optimizer", name="optimizer"), join="outer"
-    )
-    points = xr.Dataset({"updates": updates.transpose("optimizer", "rate", "seed")})
-    return points.assign(
+    return xr.concat(found, xr.DataArray(list(problem.rates[optimizer.name]), dims="rate", name="rate"))
+
+
+def solved(problem: Problem, options: study.Options, address: str) -> xr.Dataset:
+    """updates(optimizer, rate, seed) with no number where an optimizer was not tried at a learning rate."""
+    found = [swept(problem, optimizer, options, address) for optimizer in OPTIMIZERS]
+    names = xr.DataArray([o.name for o in OPTIMIZERS], dims="optimizer", name="optimizer")
+    updates = xr.concat(found, names, join="outer").transpose("optimizer", "rate", "seed")
+    return xr.Dataset({"updates": updates}).assign(
         limit=problem.most, tau_theta=problem.window, goal=problem.goal, updates_of_a_row=problem.every
     )
 
@@ -139,7 +145,7 @@ def measure(options: study.Options, address: str) -> xr.Dataset:
     problems = PROBLEMS[options.size]
     names = [p.title for p in problems]
     found = xr.concat(
-        [swept(p, options, address) for p in problems],
+        [solved(p, options, address) for p in problems],
         xr.DataArray(names, dims="problem", name="problem"),
         join="outer",
     )
@@ -267,7 +273,7 @@ def main(options: study.Options) -> None:
     """Measure updates to an accuracy with each optimizer at every learning rate, and their ratios to vanilla."""
     with study.cluster(options) as address:
         found = measure(options, address)
-    path = study.keep(found, "optimizers", PROBLEMS[options.size][0].circuit(OPTIMIZERS[0]).spec, options)
+    path = study.keep(found, "optimizers", PROBLEMS[options.size][0].circuit(OPTIMIZERS[0], 1).spec, options)
     draw(found, path.with_suffix(".png"))
     for line in table(found):
         print(line)
