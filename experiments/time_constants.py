@@ -60,8 +60,10 @@ class Task:
 
 
 TASKS = {
-    "xor": Task(NETLISTS / "xor.yaml", "mgd", "delta", 3, {"quick": 30_000, "full": 60_000}, {"quick": 8, "full": 16}),
-    "letters": Task(NETLISTS / "letters.yaml", "mgd", "delta", 3, {"full": 60_000}, {"quick": 8, "full": 8}),
+    "xor": Task(NETLISTS / "xor.yaml", "mgd", "delta", 3, {"full": 60_000}, {"full": 16}),
+    "letters": Task(
+        NETLISTS / "letters.yaml", "mgd", "delta", 3, {"quick": 20_000, "full": 60_000}, {"quick": 8, "full": 8}
+    ),
     "digits": Task(
         study.FOLDER / "write_cycles.yaml", "wp", "amplitude", 3e-4, {"full": 30_000}, {"full": 4}, {"normalise": 0}
     ),
@@ -69,11 +71,11 @@ TASKS = {
 ANALOG, ANALOG_ETA = "xor, analog", 1.5
 DISCRETE = (("tau_x", "tau_theta"), ("tau_p", "tau_theta"), ("tau_p", "tau_x"))
 PLANES = {
-    "quick": [("xor", *pair) for pair in DISCRETE[:2]],
+    "quick": [("letters", "tau_p", "tau_x")],
     "full": [*((task, *pair) for task in TASKS for pair in DISCRETE), (ANALOG, "tau_x", "tau_lp")],
 }
 ROWS = {"quick": (1, 16), "full": (1, 8, 64, 512)}
-COLUMNS = {"quick": (1, 16, 256), "full": (1, 8, 64, 512)}
+COLUMNS = {"quick": (1, 16), "full": (1, 8, 64, 512)}
 COMPARED = "letters"
 BATCHES = {"quick": (1, 8), "full": (1, 4, 16, 64)}
 SAMPLES = {"quick": 32_768, "full": 49_152}

@@ -62,13 +62,12 @@ def test_write_cycles(tmp_path):
 
 
 def test_time_constants(tmp_path):
-    """Windows that are much too long for the learning rate do not learn; a window of B samples is as good as a batch of B."""
+    """A sample or a perturbation may be held, not both; a window of B samples is as good as a batch of B."""
     printed = quick("time_constants.py", tmp_path)
     found = xr.open_dataset(tmp_path / "time_constants_quick.nc")
-    accuracy = found["accuracy_test"].mean("seed")
-    for plane in ("xor: tau_x, tau_theta", "xor: tau_p, tau_theta"):
-        one = accuracy.sel(plane=plane)
-        assert float(one.sel(row=1, column=1)) > 0.8 and float(one.sel(row=1, column=256)) < 0.7
+    one = found["accuracy_test"].mean("seed").sel(plane="letters: tau_p, tau_x")
+    held_alone = [float(one.sel(row=16, column=1)), float(one.sel(row=1, column=16))]
+    assert min(held_alone) > 0.35 and float(one.sel(row=16, column=16)) < min(held_alone) - 0.05
     cost = found["equal_cost"].mean("equal_seed")
     assert abs(float(cost.sel(b=8, how="window") / cost.sel(b=8, how="batch")) - 1) < 0.1
     same = found["equal_cost"].sel(b=1)
