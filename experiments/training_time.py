@@ -200,18 +200,21 @@ def collect_fixed(options: study.Options, place: Place) -> xr.Dataset:
 
 
 def collect_tuned(options: study.Options, place: Place) -> xr.Dataset:
-    """Runs at the tuned learning rates, and the iterations of tuning: (rule, d, rate, tuning_seed)."""
+    """Runs at the tuned learning rates, and how far those of tuning came: (rule, d, rate, tuning_seed)."""
     tuned, runs, tuning = TUNED[options.size], [], {}
     for d in tuned.most:
         for rule in RULES:
             tried = candidates(tuned, rule, d, options, place)
             if result := best(tuned, tried, tuned.most[d]):
                 runs += tuned_runs(tuned, rule, d, result[0], options, place)
-                tuning[rule, d] = [[run.reached(tuned.goal) for run in each] for each in tried.values()]
+                tuning[rule, d] = [
+                    [(run.iteration, run.rows[-1][1], run.seconds) for run in each] for each in tried.values()
+                ]
     found = collected(runs, {run.point: tuned.goal for run in runs}, (tuned.goal,))
-    missing = np.full((len(tuned.rates), tuned.tuning_seeds), np.nan)
-    rows = [[tuning.get((rule, d), missing) for d in found["d"].values] for rule in found["rule"].values]
-    found["tuning_iterations"] = (("rule", "d", "rate", "tuning_seed"), rows)
+    missing = np.full((len(tuned.rates), tuned.tuning_seeds, 3), np.nan)
+    each = [[tuning.get((rule, d), missing) for d in found["d"].values] for rule in found["rule"].values]
+    for k, name in enumerate(("done", "accuracy", "seconds")):
+        found[f"tuning_{name}"] = (("rule", "d", "rate", "tuning_seed"), np.array(each)[..., k])
     return found.assign_coords(rate=list(tuned.rates))
 
 
@@ -255,7 +258,7 @@ def paired(found: xr.Dataset) -> Iterator[str]:
     for rule, d, goal in itertools.product(("node", "weight"), found["d"].values, found["goal"].values):
         ours, theirs = found["iterations"].sel(d=d, goal=goal), found["published"].sel(d=d, goal=goal, quartile=0.5)
         each = (ours.sel(rule=rule) / ours.sel(rule="backprop")).values
-        each = np.sort(each[np.isfinite(each)])
+        each = np.sort(each[np.isfinite(each) & (each > 0)])  # both have reached the goal
         if len(each):
             published_ratio = float(theirs.sel(rule=rule) / theirs.sel(rule="backprop"))
             words = " ".join(f"{value:.1f}" for value in each)

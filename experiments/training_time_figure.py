@@ -112,6 +112,7 @@ def draw_tuned(found: xr.Dataset, fixed: xr.Dataset, path: Path) -> None:
         axes.plot([], [], "kx:", label="published, $\\eta$ = 1e-3")
         axes.set_yscale("log")
     times.plot([], [], "k^", mfc="none", label="cut off there")
+    times.set_ylim(top=times.get_ylim()[1] * 100)  # room for the legend
     times.set(ylabel=f"iterations to {goal:.0%} test accuracy", title="$\\eta$ tuned at each size")
     ratios.set(ylabel=f"ratio of iterations to {goal:.0%}", title="against backpropagation (bars: 95 %)")
     rates.set(yscale="log", ylabel="$\\eta$", title="the tuned $\\eta$ (ticks: what was tried)")
