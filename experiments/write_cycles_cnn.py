@@ -36,8 +36,7 @@ class Size:
     width: int
     windows: tuple[int, ...]
     fixed: float
-    fixed_windows: tuple[int, ...]
-    fixed_seeds: int
+    fixed_seeds: dict[int, int]
     fixed_goal: float
     fixed_most: int
     fixed_row: int
@@ -53,14 +52,14 @@ class Size:
 SIZES = {
     "quick": Size(
         width=1, windows=(1, 10),
-        fixed=0.15, fixed_windows=(1, 10), fixed_seeds=1, fixed_goal=0.4, fixed_most=1_500, fixed_row=150,
+        fixed=0.15, fixed_seeds={1: 1, 10: 1}, fixed_goal=0.4, fixed_most=1_500, fixed_row=150,
         candidates=(0.3, 1), start=0.3, tuned_seeds=1, tuned_goal=0.4, tuned_most=500, tuned_row=60, wider={},
     ),
     "full": Size(
         width=4, windows=(1, 3, 10, 30, 100),
-        fixed=0.01, fixed_windows=(1, 10, 100), fixed_seeds=2, fixed_goal=0.4, fixed_most=5_000, fixed_row=100,
+        fixed=0.01, fixed_seeds={1: 2, 10: 2, 100: 1}, fixed_goal=0.4, fixed_most=5_000, fixed_row=100,
         candidates=(0.1, 0.3, 1, 3), start=0.3, tuned_seeds=2, tuned_goal=0.6, tuned_most=1_500, tuned_row=10,
-        wider={8: (1, 10)},
+        wider={},
     ),
 }  # fmt: skip
 
@@ -105,14 +104,16 @@ def whole(most: float, window: int) -> int:
 
 
 def fixed(size: Size, runs: Runs) -> Series:
-    """All seeds at the fixed learning rate."""
-    limits = {w: whole(size.fixed_most * w**0.5, w) for w in size.fixed_windows}
-    seeds = range(runs.options.seed, runs.options.seed + size.fixed_seeds)
+    """The first seeds at the fixed learning rate, as many as each tau_theta has."""
+    limits = {w: whole(size.fixed_most * w**0.5, w) for w in size.fixed_seeds}
     found = {
-        w: [runs.to(size.fixed_goal, size.width, w, size.fixed, s, limits[w], size.fixed_row) for s in seeds]
-        for w in size.fixed_windows
+        w: [
+            runs.to(size.fixed_goal, size.width, w, size.fixed, runs.options.seed + s, limits[w], size.fixed_row)
+            for s in range(seeds)
+        ]
+        for w, seeds in size.fixed_seeds.items()
     }
-    return Series(size.width, "fixed", dict.fromkeys(size.fixed_windows, size.fixed), limits, found)
+    return Series(size.width, "fixed", dict.fromkeys(found, size.fixed), limits, found)
 
 
 def race(size: Size, runs: Runs, window: int, eta: float) -> float:
@@ -188,7 +189,7 @@ def published(goal: float, most: float = np.inf) -> np.ndarray:
 
 def points(one: xr.Dataset, name: str, goal: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """tau_theta, values (tau_theta, seed) and where runs were cut off, of one series; nothing where nothing was run."""
-    values = one[name].sel(goal=goal).dropna("tau_theta", how="all").dropna("seed", how="any")
+    values = one[name].sel(goal=goal).dropna("tau_theta", how="all").dropna("seed", how="all")
     tau = values["tau_theta"].values.astype(float)
     cut = one["limit"].sel(tau_theta=values["tau_theta"]).values / (tau if name == "updates" else 1)
     return tau, values.transpose("tau_theta", "seed").values, cut
@@ -199,16 +200,19 @@ def exponent(tau: np.ndarray, values: np.ndarray) -> tuple[float, float, float]:
 
     There are too few seeds to draw them anew. A tau_theta where a run was cut off is left out.
     """
-    good = np.isfinite(values).all(1)
-    x, y = np.log(tau[good]), np.log(values[good])
-    free = y.size - y.shape[1] - 1
+    good = ~np.isinf(values).any(1)
+    xs, ys = [], []
+    for column in values[good].T:
+        known = np.isfinite(column)
+        x, y = np.log(tau[good][known]), np.log(column[known])
+        xs.append(x - x.mean())
+        ys.append(y - y.mean())
+    x, y = np.concatenate(xs), np.concatenate(ys)
+    free = len(x) - len(xs) - 1
     if free < 1:
         return (np.nan,) * 3
-    x, y = x - x.mean(), y - y.mean(0)
-    spread = y.shape[1] * (x**2).sum()
-    slope = (x @ y).sum() / spread
-    error = np.sqrt(((y - slope * x[:, None]) ** 2).sum() / free / spread)
-    width = stats.t.ppf(0.975, free) * error
+    slope = (x @ y) / (x @ x)
+    width = stats.t.ppf(0.975, free) * np.sqrt(((y - slope * x) ** 2).sum() / free / (x @ x))
     return slope, slope - width, slope + width
 
 
@@ -229,7 +233,7 @@ def draw(found: xr.Dataset, path: Path) -> None:
                 tau, values, cut = points(found.sel(series=label), name, goal)
                 if not len(tau):
                     continue
-                means = np.exp(np.log(values).mean(1))
+                means = np.exp(np.nanmean(np.log(values), 1))
                 good = np.isfinite(means)
                 slope, low, high = exponent(tau, values)
                 for seed in values.T:
@@ -263,6 +267,7 @@ def table(found: xr.Dataset) -> list[str]:
             )
             lines.append(f"{label}, {goal:.0%}: {law}")
             for t, row, eta in zip(tau, values, one["eta"].sel(tau_theta=tau).values, strict=True):
+                row = row[~np.isnan(row)]
                 updates, iterations = (", ".join(f"{v:,.0f}" for v in each) for each in (row, row * t))
                 lines.append(f"  tau_theta {t:g}, eta {eta:g}: {updates} updates; {iterations} iterations")
     return lines
