@@ -295,7 +295,7 @@ def scaling(found: xr.Dataset) -> Iterator[str]:
 def main(options: study.Options) -> None:
     """Measure iterations to an accuracy, at the published learning rate and at tuned ones."""
     suffix = "_quick" if options.size == "quick" else ""
-    place = Place(options.out / f"training_time{suffix}.parts", options.workers)
+    place = Place(options.out / f"training_time{suffix}.parts", options.workers, 1000 if suffix else None)
     try:
         work(options, place)
         state = "finished"

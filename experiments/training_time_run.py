@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -41,19 +41,26 @@ class Point:
 
 @dataclass(frozen=True)
 class Place:
-    """Where runs compute and are kept."""
+    """Where runs compute and are kept, and on how many samples at most they are judged."""
 
     folder: Path
     threads: int
+    judged: int | None = None
 
     @cached_property
     def samples(self) -> dict[bool, Dataset]:
         """Fashion-MNIST; for tuning with validation samples instead of test samples, which it never sees."""
         whole, split = (mgd.datasets.load("fashion_mnist", validation=n) for n in (0, 2000))
-        x, y = split.x_validation, split.y_validation
-        return {False: whole, True: mgd.datasets.from_arrays(split.x_train, split.y_train, x, y)}
+        return {
+            tuning: mgd.datasets.from_arrays(one.x_train, one.y_train, x[: self.judged], y[: self.judged])
+            for tuning, one, x, y in (
+                (False, whole, whole.x_test, whole.y_test),
+                (True, split, split.x_validation, split.y_validation),
+            )
+        }
 
 
+@cache
 def circuit(rule: str, d: int, eta: float) -> mgd.Circuit:
     """The published network and settings: steps of normalised length, smoothed targets."""
     return mgd.load(NETLISTS / RULES[rule], d=d, eta=eta, normalise=1, target_off=0.01)
