@@ -408,7 +408,7 @@ def test_a_scheduler_that_is_gone_is_said_and_the_points_stay(xor, tmp_path):
             _, said = process.communicate(timeout=300)
     finally:
         own.close()
-    assert process.returncode == 2
+    assert process.returncode == 2, said
     assert said == "the scheduler is gone; the same sweep goes on with what is missing\n"
     assert points_done(out) >= 1 and "missing" in mgd.open_run(out)["state"].values
 

@@ -145,7 +145,8 @@ def sweep(
             try:
                 count = min(workers or cores(), len(missing))
                 with _shown(plan, results, progress) as shown, _connected(scheduler, count) as client:
-                    _Sweep(client, plan, results, shown, sent).run(members, scheduler == LOCAL)
+                    with _losing_the_scheduler():
+                        _Sweep(client, plan, results, shown, sent).run(members, scheduler == LOCAL)
             except (KeyboardInterrupt, RunError) as caught:
                 error = caught
         stopped = isinstance(error, KeyboardInterrupt)
@@ -178,6 +179,18 @@ def _shown(plan: Plan, results: Results, progress: bool) -> Progress:
     if done:
         shown.say(f"goes on: {len(results.runs)} of {len(plan.grid)} points are there")
     return shown
+
+
+@contextlib.contextmanager
+def _losing_the_scheduler() -> Iterator[None]:
+    """Whichever call notices first that the scheduler is gone, it is said in one way."""
+    from distributed import CancelledError
+    from distributed.comm import CommClosedError
+
+    try:
+        yield
+    except (CommClosedError, CancelledError):
+        raise RunError(f"the scheduler is gone; {AGAIN}") from None
 
 
 @contextlib.contextmanager
