@@ -21,35 +21,10 @@ from rich.table import Table
 import mgdcircuits as mgd
 from mgdcircuits import cli
 from mgdcircuits.analysis.prediction import node_layers, predict
-from mgdcircuits.analysis.theory import Convergence, NodeLayer, combined, weight_perturbation
+from mgdcircuits.analysis.theory import combined, node_perturbation, weight_perturbation
 
 BATCH, DEGREES = 100, 15.0
 NETLIST = study.FOLDER.parent / "netlists" / "fashion_mnist_cnn_np.yaml"
-
-
-def code_per_sample(layers: list[NodeLayer]) -> Convergence:
-    """Of a layer whose nodes have a code of their own for each sample: the noise of samples is independent.
-
-    The terms are those of `theory.node_perturbation`, between each sample and itself.
-    """
-    gradients = [layer.gradient() for layer in layers]
-    square = sum(float((gradient**2).sum()) for gradient in gradients)
-    batch = len(layers[0].slopes)
-    alike = sum((layer.slopes**2).sum((1, 2)) for layer in layers)
-    total, towards = 0.0, 0.0
-    along, mixed = np.zeros(batch), np.zeros(batch)
-    for layer, gradient in zip(layers, gradients, strict=True):
-        g, x = layer.slopes, layer.inputs
-        total += len(gradient) * float((alike * (x**2).sum((1, 2))).sum())
-        total += float((np.einsum("bop,bpf->bof", g, x, optimize=True) ** 2).sum())
-        total -= 2 * float(np.einsum("bop,bpf->", g**2, x**2, optimize=True))
-        a = np.einsum("bpf,of->bop", x, gradient / np.sqrt(square), optimize=True)
-        along += (a**2).sum((1, 2))
-        mixed += (a * g).sum((1, 2))
-        towards -= 2 * float(((a * g) ** 2).sum())
-    towards += float((alike * along).sum() + (mixed**2).sum())
-    total, towards = total / batch**2 / square, towards / batch**2 / square
-    return Convergence(total - towards, towards, square)
 
 
 def session_of(d: int, seed: int, batch: int) -> mgd.Session:
@@ -68,7 +43,7 @@ def hypotheses(d: int, seed: int) -> dict[str, float]:
     slopes = {name: np.concatenate([layer.slopes.mean(0).ravel() for layer in block]) for name, block in blocks.items()}
     found = {
         "one code for the batch (as described)": predict(session).network,
-        "a code for each sample": combined(code_per_sample(block) for block in blocks.values()),
+        "a code for each sample": combined(node_perturbation(block, own_codes=True) for block in blocks.values()),
         "a batch of one sample": predict(session_of(d, seed, 1)).network,
         "angle between slopes of nodes, not of weights": combined(weight_perturbation(s) for s in slopes.values()),
     }

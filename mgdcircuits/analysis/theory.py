@@ -161,30 +161,32 @@ class NodeLayer:
         return np.einsum("bop,bpf->of", self.slopes, self.inputs, optimize=True) / len(self.slopes)
 
 
-def node_perturbation(layers: Sequence[NodeLayer], law: Law = BERNOULLI) -> Convergence:
-    """Of layers whose nodes are perturbed together, with one code for the batch; the cost change is that of each sample.
+def node_perturbation(layers: Sequence[NodeLayer], law: Law = BERNOULLI, own_codes: bool = False) -> Convergence:
+    """Of layers whose nodes are perturbed together; the cost change is that of each sample.
 
-    With the code s, parameter p has the estimate s'M(p)s, where M(p)[j, k] is the mean over samples of (input of p at
-    node j)*(slope of node k), for the nodes j that p enters. A quadratic form of independent draws has the variance
+    With one code s for the batch, parameter p has the estimate s'M(p)s, where M(p)[j, k] is the mean over samples of (input
+    of p at node j)*(slope of node k), for the nodes j that p enters. A quadratic form of independent draws has the variance
     sum_jk M_jk**2 + M_jk*M_kj + (kurtosis - 3)*sum_j M_jj**2; so has the component along the gradient, with the sum of
-    M(p)*(unit gradient)_p. M itself is never made: its sums are those of products between samples.
+    M(p)*(unit gradient)_p. M itself is never made: its sums are those of products between samples. With codes of their own
+    (`own_codes`) samples are independent, and only the products of a sample with itself are left.
     """
     batch, excess = len(layers[0].slopes), float(law.kurtosis) - 3
+    met = np.eye(batch) if own_codes else np.ones((batch, batch))  # samples that a code has in common
     gradients = [layer.gradient() for layer in layers]
     square = sum(float((gradient**2).sum()) for gradient in gradients)
-    alike = sum(_products(layer.slopes, layer.slopes) for layer in layers)
+    alike = met * sum(_products(layer.slopes, layer.slopes) for layer in layers)
     total, along_square, mixed = 0.0, np.zeros((batch, batch)), np.zeros((batch, batch))
     towards = 0.0
     for layer, gradient in zip(layers, gradients, strict=True):
         g, x = layer.slopes, layer.inputs
         total += len(gradient) * float((alike * _products(x, x)).sum())
         for o in range(len(gradient)):
-            total += _exchanged(g[:, o], x) + excess * _coincident(g[:, o], x)
+            total += _exchanged(g[:, o], x, met) + excess * _coincident(g[:, o], x, own_codes)
         a = np.einsum("bpf,of->bop", x, gradient / np.sqrt(square), optimize=True)
         along_square += _products(a, a)
         mixed += _products(a, g)
-        towards += excess * float(((a * g).sum(0) ** 2).sum())
-    towards += float((alike * along_square).sum() + (mixed * mixed.T).sum())
+        towards += excess * float((met * _products(a * g, a * g)).sum())
+    towards += float((alike * along_square).sum() + (met * mixed * mixed.T).sum())
     total, towards = total / batch**2 / square, towards / batch**2 / square
     return Convergence(total - towards, towards, square)
 
@@ -194,14 +196,16 @@ def _products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return a.reshape(len(a), -1) @ b.reshape(len(b), -1).T
 
 
-def _exchanged(slopes: np.ndarray, inputs: np.ndarray) -> float:
+def _exchanged(slopes: np.ndarray, inputs: np.ndarray, met: np.ndarray) -> float:
     """Sum of M_jk*M_kj over the parameters of a channel: slopes of one sample meet inputs of another, and the reverse."""
     made = np.tensordot(slopes, inputs, axes=(1, 1))
-    return float(np.vdot(made, made.swapaxes(0, 1)))
+    return float(np.vdot(met[:, :, None] * made, made.swapaxes(0, 1)))
 
 
-def _coincident(slopes: np.ndarray, inputs: np.ndarray) -> float:
+def _coincident(slopes: np.ndarray, inputs: np.ndarray, own_codes: bool) -> float:
     """Sum of M_jj**2 over the parameters of a channel."""
+    if own_codes:
+        return float(np.einsum("bp,bpf->", slopes**2, inputs**2, optimize=True))
     return float((np.einsum("bp,bpf->pf", slopes, inputs, optimize=True) ** 2).sum())
 
 

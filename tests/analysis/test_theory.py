@@ -208,6 +208,21 @@ def test_all_codes_of_a_layer_of_nodes(layers, law, values):
     assert (found.across, found.along) == (pytest.approx(across, rel=1e-9), pytest.approx(along, rel=1e-9))
 
 
+@pytest.mark.parametrize(("law", "values"), DISCRETE, ids=lambda v: getattr(v, "name", ""))
+@pytest.mark.parametrize("layers", [[layer(2, 1, 3, 2)], [layer(3, 2, 1, 2)], [layer(2, 1, 2, 2), layer(2, 1, 1, 2)]])
+def test_all_codes_of_nodes_that_have_one_for_each_sample(layers, law, values):
+    """Samples are independent, but the gradient is that of the batch."""
+    batch, nodes = len(layers[0].slopes), sum(one.slopes[0].size for one in layers)
+    codes, probability = all_codes(values, batch * nodes)
+    one_sample = [[NodeLayer(one.slopes[[b]], one.inputs[[b]]) for one in layers] for b in range(batch)]
+    parts = zip(one_sample, np.split(codes, batch, axis=1), strict=True)
+    estimates = sum(node_estimates(sample, code, float(law.power)) for sample, code in parts) / batch
+    gradient = np.concatenate([one.gradient().ravel() for one in layers])
+    across, along = noise(estimates, probability, gradient)
+    found = theory.node_perturbation(layers, law, own_codes=True)
+    assert (found.across, found.along) == (pytest.approx(across, rel=1e-9), pytest.approx(along, rel=1e-9))
+
+
 def test_a_weight_is_a_node_with_the_input_one():
     gradient = RNG.normal(size=6)
     nodes = theory.node_perturbation([NodeLayer(gradient.reshape(1, 6, 1), np.ones((1, 1, 1)))])
