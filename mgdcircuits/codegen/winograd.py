@@ -1,0 +1,44 @@
+"""Which couplings are convolved with fewer multiplications (``include/mgd/winograd.hpp``)."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Hashable
+
+from mgdcircuits.circuit.topology import Conv2d, Topology
+
+
+def pays(topology: Topology) -> bool:
+    """Whether Winograd's F(2x2, 3x3) takes fewer operations than the plain sum.
+
+    A square of four outputs takes 16 products a pair of channels, and some 48 operations for the transforms of each
+    channel on either side. The plain sum leaves out what hangs over the border; squares do not.
+    """
+    if not isinstance(topology, Conv2d):
+        return False
+    g = topology.geometry
+    if (*g.kernel, *g.stride, *g.dilation, g.groups) != (3, 3, 1, 1, 1, 1, 1):
+        return False
+    (c_in, *extents), (c_out, *out) = topology.pre_shape, topology.post_shape
+    plain, squares = c_in * c_out, 1
+    for n_pre, n_post, padding in zip(extents, out, g.padding, strict=True):
+        plain *= sum(0 <= post - padding + k < n_pre for post in range(n_post) for k in range(3))
+        squares *= -(-n_post // 2)
+    return 1.05 * squares * (16 * c_in * c_out + 48 * (c_in + c_out)) < plain
+
+
+def factors(text: str, kind: Callable[[str], Hashable | None]) -> tuple[str, str] | None:
+    """The parts (of the synapse, of the pre unit) of an expression that is a product of names; None for any other."""
+    found: dict[Hashable | None, list[str]] = {"syn": [], "pre": []}
+    nodes = [ast.parse(text.strip(), mode="eval").body]
+    while nodes:
+        match nodes.pop():
+            case ast.BinOp(left, ast.Mult(), right):
+                nodes += [right, left]
+            case ast.Name(name):
+                side = kind(name)
+                found.setdefault("syn" if side == "uniform" else side, []).append(name)
+            case _:
+                return None
+    complete = set(found) == {"syn", "pre"} and any(kind(n) == "syn" for n in found["syn"]) and found["pre"]
+    return ("*".join(found["syn"]), "*".join(found["pre"])) if complete else None
