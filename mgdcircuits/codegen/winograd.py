@@ -11,8 +11,8 @@ from mgdcircuits.circuit.topology import Conv2d, Topology
 def pays(topology: Topology) -> bool:
     """Whether Winograd's F(2x2, 3x3) takes fewer operations than the plain sum.
 
-    A square of four outputs takes 16 products a pair of channels, and some 48 operations for the transforms of each
-    channel on either side. The plain sum leaves out what hangs over the border; squares do not.
+    A square of four outputs takes 16 products a pair of channels (fewer where it hangs over the end), and some 48 operations
+    for the transforms of each channel on either side. The plain sum leaves out what hangs over the border.
     """
     if not isinstance(topology, Conv2d):
         return False
@@ -20,11 +20,12 @@ def pays(topology: Topology) -> bool:
     if (*g.kernel, *g.stride, *g.dilation, g.groups) != (3, 3, 1, 1, 1, 1, 1):
         return False
     (c_in, *extents), (c_out, *out) = topology.pre_shape, topology.post_shape
-    plain, squares = c_in * c_out, 1
+    plain, products, squares = c_in * c_out, c_in * c_out, 1
     for n_pre, n_post, padding in zip(extents, out, g.padding, strict=True):
         plain *= sum(0 <= post - padding + k < n_pre for post in range(n_post) for k in range(3))
+        products *= 4 * -(-n_post // 2) - n_post % 2
         squares *= -(-n_post // 2)
-    return 1.05 * squares * (16 * c_in * c_out + 48 * (c_in + c_out)) < plain
+    return 1.05 * (products + 48 * squares * (c_in + c_out)) < plain
 
 
 def factors(text: str, kind: Callable[[str], Hashable | None]) -> tuple[str, str] | None:

@@ -23,12 +23,12 @@ struct Winograd<Conv2d<C_in, H_in, W_in, C_out, H_out, W_out, 3, 3, 1, 1, PY, PX
   static constexpr int rows = divide_up(H_out, 2), columns = divide_up(W_out, 2);  // of squares
   static constexpr int points = 16;                                                // products of a square
 
-  // Operations of one replica: products, and additions of the transforms.
+  // Operations of one replica, roughly: products, and additions of the transforms.
   static constexpr double work = rows * columns * (16.0 * C_in * C_out + 48.0 * (C_in + C_out));
 
   // Transformed weights of a member: [point][tile of outputs][channel][output of the tile]. Here and below, arrays of the points
   // are a little apart, lest their lines meet in one set of a cache.
-  static constexpr int tile = divide_up(C_out, divide_up(C_out, 6));
+  static constexpr int tile = divide_up(C_out, divide_up(C_out, smaller(8, register_tile<Lanes<float, 16>>())));
   static constexpr Index next_weights = static_cast<Index>(C_out) * C_in + 16;
   static constexpr Index n_weights = points * next_weights;
 
@@ -75,7 +75,7 @@ struct Winograd<Conv2d<C_in, H_in, W_in, C_out, H_out, W_out, 3, 3, 1, 1, PY, PX
       const int top = static_cast<int>(task) / P::parts * P::height;
       const int left = smaller(static_cast<int>(task) % P::parts * P::width, columns - P::width);
       forth<V>(top, left, block, x, inputs);
-      multiply<V>(weights, inputs, sums);
+      multiply<V>(top, left, weights, inputs, sums);
       back<V>(top, left, block, sums, store);
     });
   }
@@ -91,70 +91,85 @@ struct Winograd<Conv2d<C_in, H_in, W_in, C_out, H_out, W_out, 3, 3, 1, 1, PY, PX
     to(3, from(2));
   }
 
-  // Inputs to points: B'dB.
+  // Four inputs to four points.
+  template <class V>
+  struct Four {
+    V at[4];
+  };
+  template <class V>
+  static MGD_INLINE Four<V> combined(V a, V b, V c, V d) {
+    return {{a - c, b + c, c - b, b - d}};
+  }
+
+  // Inputs to points: B'dB. Squares overlap by two columns.
   template <class V, class Block, class X>
   static MGD_KERNEL void forth(int top, int left, const Block& block, const X& x, V* to) {
     using P = Strip;
-    constexpr int wide = 2 * P::width + 2;
     for (int ic = 0; ic < C_in; ++ic)
       for (int r = 0; r < P::height; ++r) {
-        V half[4][wide];
-        const int y = 2 * (top + r) - PY;
-        for (int k = 0; k < wide; ++k) {
-          const int at = 2 * left - PX + k;
+        const int y = 2 * (top + r) - PY, first = 2 * left - PX;
+        V* out = to + ic * P::squares + r * P::width;
+        const auto column = [&](int k) __attribute__((always_inline)) {
           const auto input = [&](int row) __attribute__((always_inline)) {
-            return row < 0 || row >= H_in ? V(0) : x(Topology::pre_index(ic, row, at), block);
+            return row < 0 || row >= H_in ? V(0) : x(Topology::pre_index(ic, row, first + k), block);
           };
-          if (at < 0 || at >= W_in) {
-            half[0][k] = half[1][k] = half[2][k] = half[3][k] = V(0);
-            continue;
-          }
-          const V a = input(y), b = input(y + 1), c = input(y + 2), d = input(y + 3);
-          half[0][k] = a - c;
-          half[1][k] = b + c;
-          half[2][k] = c - b;
-          half[3][k] = b - d;
+          if (first + k < 0 || first + k >= W_in) return Four<V>{{V(0), V(0), V(0), V(0)}};
+          return combined(input(y), input(y + 1), input(y + 2), input(y + 3));
+        };
+        Four<V> a = column(0), b = column(1);
+        for (int p = 0; p < P::width; ++p, ++out) {
+          const Four<V> c = column(2 * p + 2), d = column(2 * p + 3);
+          unroll<4>([&](auto row) __attribute__((always_inline)) {
+            const Four<V> made = combined(a.at[row], b.at[row], c.at[row], d.at[row]);
+            unroll<4>([&](auto k) __attribute__((always_inline)) { out[(4 * row + k) * next_inputs] = made.at[k]; });
+          });
+          a = c;
+          b = d;
         }
-        for (int row = 0; row < 4; ++row)
-          for (int p = 0; p < P::width; ++p) {
-            const V* const from = half[row] + 2 * p;
-            V* const out = to + 4 * row * next_inputs + ic * P::squares + r * P::width + p;
-            out[0] = from[0] - from[2];
-            out[next_inputs] = from[1] + from[2];
-            out[2 * next_inputs] = from[2] - from[1];
-            out[3 * next_inputs] = from[1] - from[3];
-          }
       }
   }
 
+  // The last points of a row or column of squares matter to its second outputs only; where these hang over, they are left out.
   template <class V>
-  static MGD_KERNEL void multiply(const typename V::value_type* weights, const V* inputs, V* sums) {
-    using P = Strip;
-    constexpr int most = larger(1, smaller(4, register_tile<V>() / tile)), pieces = divide_up(P::squares, most);
-    constexpr int piece = divide_up(P::squares, pieces);
+  static MGD_KERNEL void multiply(int top, int left, const typename V::value_type* weights, const V* inputs, V* sums) {
+    constexpr int width = Strip::width;
     for (int point = 0; point < points; ++point) {
+      const bool no_last_row = H_out % 2 && point / 4 == 3 && top + Strip::height == rows;
+      const bool no_last_column = W_out % 2 && point % 4 == 3 && left + width == columns;
+      const int height = Strip::height - no_last_row;
       const V* const in = inputs + point * next_inputs;
       V* const out = sums + point * next_sums;
       in_tiles<C_out, tile>([&](int oc, auto n) __attribute__((always_inline)) {
-        in_tiles<P::squares, piece>([&](int first, auto size) __attribute__((always_inline)) {
-          constexpr int N = decltype(n)::value, M = decltype(size)::value;
-          const typename V::value_type* w = weights + point * next_weights + static_cast<Index>(oc) * C_in;
-          const V* from = in + first;
-          V acc[N][M];
-          unroll<N>([&](auto o) __attribute__((always_inline)) {
-            unroll<M>([&](auto p) __attribute__((always_inline)) { acc[o][p] = V(0); });
-          });
-          for (int ic = 0; ic < C_in; ++ic, w += N, from += P::squares)
-            unroll<M>([&](auto p) __attribute__((always_inline)) {
-              const V value = from[p];
-              unroll<N>([&](auto o) __attribute__((always_inline)) { acc[o][p] += V(w[o]) * value; });
-            });
-          unroll<N>([&](auto o) __attribute__((always_inline)) {
-            unroll<M>([&](auto p) __attribute__((always_inline)) { out[(oc + o) * P::squares + first + p] = acc[o][p]; });
-          });
-        });
+        const auto* const w = weights + point * next_weights + static_cast<Index>(oc) * C_in;
+        for (int r = 0; r < height; ++r) {
+          if (no_last_column)
+            multiply_row<V, decltype(n)::value, width - 1>(w, in + r * width, out + oc * Strip::squares + r * width);
+          else
+            multiply_row<V, decltype(n)::value, width>(w, in + r * width, out + oc * Strip::squares + r * width);
+        }
       });
     }
+  }
+  template <class V, int N, int width>
+  static MGD_INLINE void multiply_row(const typename V::value_type* weights, const V* inputs, V* sums) {
+    constexpr int most = larger(1, smaller(2, register_tile<V>() / tile));
+    in_tiles<width, larger(1, divide_up(width, divide_up(width, most)))>([&](int first, auto size) __attribute__((always_inline)) {
+      constexpr int M = decltype(size)::value;
+      const typename V::value_type* w = weights;
+      const V* from = inputs + first;
+      V acc[N][M];
+      unroll<N>([&](auto o) __attribute__((always_inline)) {
+        unroll<M>([&](auto p) __attribute__((always_inline)) { acc[o][p] = V(0); });
+      });
+      for (int ic = 0; ic < C_in; ++ic, w += N, from += Strip::squares)
+        unroll<M>([&](auto p) __attribute__((always_inline)) {
+          const V value = from[p];
+          unroll<N>([&](auto o) __attribute__((always_inline)) { acc[o][p] += V(w[o]) * value; });
+        });
+      unroll<N>([&](auto o) __attribute__((always_inline)) {
+        unroll<M>([&](auto p) __attribute__((always_inline)) { sums[o * Strip::squares + first + p] = acc[o][p]; });
+      });
+    });
   }
 
   // Sums of points to outputs: A'mA.
