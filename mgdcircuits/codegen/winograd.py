@@ -8,20 +8,25 @@ from collections.abc import Callable, Hashable
 from mgdcircuits.circuit.topology import Conv2d, Topology
 
 
+def fits(topology: Topology) -> bool:
+    """Whether a coupling is a convolution of all channels with a 3 x 3 kernel, place by place."""
+    if not isinstance(topology, Conv2d):
+        return False
+    g = topology.geometry
+    return (*g.kernel, *g.stride, *g.dilation, g.groups) == (3, 3, 1, 1, 1, 1, 1)
+
+
 def pays(topology: Topology) -> bool:
     """Whether Winograd's F(2x2, 3x3) takes fewer operations than the plain sum.
 
     A square of four outputs takes 16 products a pair of channels (fewer where it hangs over the end), and some 48 operations
     for the transforms of each channel on either side. The plain sum leaves out what hangs over the border.
     """
-    if not isinstance(topology, Conv2d):
-        return False
-    g = topology.geometry
-    if (*g.kernel, *g.stride, *g.dilation, g.groups) != (3, 3, 1, 1, 1, 1, 1):
+    if not fits(topology):
         return False
     (c_in, *extents), (c_out, *out) = topology.pre_shape, topology.post_shape
     plain, products, squares = c_in * c_out, c_in * c_out, 1
-    for n_pre, n_post, padding in zip(extents, out, g.padding, strict=True):
+    for n_pre, n_post, padding in zip(extents, out, topology.geometry.padding, strict=True):
         plain *= sum(0 <= post - padding + k < n_pre for post in range(n_post) for k in range(3))
         products *= 4 * -(-n_post // 2) - n_post % 2
         squares *= -(-n_post // 2)
@@ -29,17 +34,30 @@ def pays(topology: Topology) -> bool:
 
 
 def factors(text: str, kind: Callable[[str], Hashable | None]) -> tuple[str, str] | None:
-    """The parts (of the synapse, of the pre unit) of an expression that is a product of names; None for any other."""
-    found: dict[Hashable | None, list[str]] = {"syn": [], "pre": []}
+    """The parts (of the synapse, of the pre unit) of an expression that is their product; None for any other.
+
+    Numbers that are the same everywhere go with the synapse.
+    """
+    found: dict[Hashable | None, list[str]] = {"syn": [], "pre": [], "uniform": []}
     nodes = [ast.parse(text.strip(), mode="eval").body]
     while nodes:
         match nodes.pop():
             case ast.BinOp(left, ast.Mult(), right):
                 nodes += [right, left]
+            case ast.BinOp(left, ast.Div(), (ast.Name() | ast.Constant()) as right) if _uniform(right, kind):
+                found["uniform"].append(f"(1/{ast.unparse(right)})")
+                nodes.append(left)
+            case ast.Constant(value):
+                found["uniform"].append(str(value))
             case ast.Name(name):
-                side = kind(name)
-                found.setdefault("syn" if side == "uniform" else side, []).append(name)
+                found.setdefault(kind(name), []).append(name)
             case _:
                 return None
-    complete = set(found) == {"syn", "pre"} and any(kind(n) == "syn" for n in found["syn"]) and found["pre"]
-    return ("*".join(found["syn"]), "*".join(found["pre"])) if complete else None
+    synapse, pre = found["syn"], found["pre"]
+    if len(found) > 3 or not synapse or not pre:
+        return None
+    return "*".join([*synapse, *found["uniform"]]), "*".join(pre)
+
+
+def _uniform(node: ast.Name | ast.Constant, kind: Callable[[str], Hashable | None]) -> bool:
+    return isinstance(node, ast.Constant) or kind(node.id) == "uniform"

@@ -142,10 +142,12 @@ struct Winograd<Conv2d<C_in, H_in, W_in, C_out, H_out, W_out, 3, 3, 1, 1, PY, PX
       in_tiles<C_out, tile>([&](int oc, auto n) __attribute__((always_inline)) {
         const auto* const w = weights + point * next_weights + static_cast<Index>(oc) * C_in;
         for (int r = 0; r < height; ++r) {
-          if (no_last_column)
-            multiply_row<V, decltype(n)::value, width - 1>(w, in + r * width, out + oc * Strip::squares + r * width);
-          else
-            multiply_row<V, decltype(n)::value, width>(w, in + r * width, out + oc * Strip::squares + r * width);
+          const V* const from = in + r * width;
+          V* const to = out + oc * Strip::squares + r * width;
+          if (!no_last_column)
+            multiply_row<V, decltype(n)::value, width>(w, from, to);
+          else if constexpr (width > 1)
+            multiply_row<V, decltype(n)::value, width - 1>(w, from, to);
         }
       });
     }
@@ -153,7 +155,7 @@ struct Winograd<Conv2d<C_in, H_in, W_in, C_out, H_out, W_out, 3, 3, 1, 1, PY, PX
   template <class V, int N, int width>
   static MGD_INLINE void multiply_row(const typename V::value_type* weights, const V* inputs, V* sums) {
     constexpr int most = larger(1, smaller(2, register_tile<V>() / tile));
-    in_tiles<width, larger(1, divide_up(width, divide_up(width, most)))>([&](int first, auto size) __attribute__((always_inline)) {
+    in_tiles<width, divide_up(width, divide_up(width, most))>([&](int first, auto size) __attribute__((always_inline)) {
       constexpr int M = decltype(size)::value;
       const typename V::value_type* w = weights;
       const V* from = inputs + first;
