@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Hashable
+from math import prod
 
 from mgdcircuits.circuit.topology import Conv2d, Topology
 
@@ -16,21 +17,26 @@ def fits(topology: Topology) -> bool:
     return (*g.kernel, *g.stride, *g.dilation, g.groups) == (3, 3, 1, 1, 1, 1, 1)
 
 
+def products(topology: Conv2d) -> int:
+    """Multiplications of one replica: 16 a square of four outputs and pair of channels, fewer where it hangs over the end."""
+    c_out, *extents = topology.post_shape
+    return topology.pre_shape[0] * c_out * prod(4 * -(-n // 2) - n % 2 for n in extents)
+
+
 def pays(topology: Topology) -> bool:
     """Whether Winograd's F(2x2, 3x3) takes fewer operations than the plain sum.
 
-    A square of four outputs takes 16 products a pair of channels (fewer where it hangs over the end), and some 48 operations
-    for the transforms of each channel on either side. The plain sum leaves out what hangs over the border.
+    Transforms take some 48 operations a square and channel, on either side. The plain sum leaves out what hangs over the
+    border.
     """
     if not fits(topology):
         return False
     (c_in, *extents), (c_out, *out) = topology.pre_shape, topology.post_shape
-    plain, products, squares = c_in * c_out, c_in * c_out, 1
+    plain = c_in * c_out
     for n_pre, n_post, padding in zip(extents, out, topology.geometry.padding, strict=True):
         plain *= sum(0 <= post - padding + k < n_pre for post in range(n_post) for k in range(3))
-        products *= 4 * -(-n_post // 2) - n_post % 2
-        squares *= -(-n_post // 2)
-    return 1.05 * (products + 48 * squares * (c_in + c_out)) < plain
+    squares = prod(-(-n // 2) for n in out)
+    return 1.05 * (products(topology) + 48 * squares * (c_in + c_out)) < plain
 
 
 def factors(text: str, kind: Callable[[str], Hashable | None]) -> tuple[str, str] | None:
