@@ -45,6 +45,7 @@ from mgdcircuits.circuit.topology import Dense, Sparse
 from mgdcircuits.codegen.concurrent import Together, together
 from mgdcircuits.codegen.fuse import Fused, Fusion, is_local, positions_of, runs, spreadable
 from mgdcircuits.codegen.hoist import counted, increments, is_cheap, multiplied, size_of_sign, split, without
+from mgdcircuits.codegen.merge import Due, Merged, in_vectors, merge
 from mgdcircuits.codegen.rendering import cpp_expression, names
 from mgdcircuits.codegen.target import random_sites
 from mgdcircuits.errors import BuildError
@@ -392,7 +393,7 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
 
     def _nodes(self, nodes: Iterable[Node]) -> list[str]:
         lines: list[str] = []
-        for group in runs(nodes):
+        for group in runs(merge(nodes)):
             if len(group) > 1 or (isinstance(group[0], Step) and is_local(group[0].kernel)):
                 lines += self._calls(group)
                 continue
@@ -403,6 +404,9 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
                     k = self.parameter_index[period]
                     lines += [f"if ((s.n_p + {offset}) % static_cast<std::int64_t>(s.p[{k}]) == 0) {{"]
                     lines += [f"  {line}" for line in self._nodes(body)] + ["}"]
+                    if isinstance(node, Due):
+                        lines[-1] += " else {"
+                        lines += [f"  {line}" for line in self._nodes(node.otherwise)] + ["}"]
                 case Ticks(n, body):
                     lines += [f"for (s.tick = 0; s.tick < {n}; ++s.tick) {{"]
                     lines += [f"  {line}" for line in self._nodes(body)] + ["}", "s.tick = 0;"]
@@ -513,6 +517,7 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         arguments += [f"double {_factor(a)}" for a in amplitudes]
         write = {
             Elements: self._elements,
+            Merged: self._elements,
             Couple: self._couple,
             Fold: self._fold,
             Reduction: self._reduction,
@@ -687,11 +692,7 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         )  # in every process the same: the cache goes by the text
         operands = {n: kernel.operands[n] for n in needed if n in kernel.operands}
         operands = {n: o for n, o in operands.items() if self._uniform(o) is None}
-        arrays = [o.array for o in operands.values() if isinstance(o, Read) and o.index is Index.ELEMENT]
-        arrays += [a for n, a in kernel.writes.items() if n not in counts]
-        flat = all(isinstance(o, Random) or (isinstance(o, Read) and not o.amplitude) for o in operands.values())
-        flat &= all(o.index in (Index.ELEMENT, Index.ZERO) for o in operands.values() if isinstance(o, Read))
-        if not flat or any(a.precision is not Precision.REAL for a in arrays):
+        if not in_vectors(kernel):
             return self._one_by_one(kernel, *self._hoisted(kernel), draws)
         if set(operands) == set(draws) and len(draws) == len(statements) == 1 and not counts:
             ((name, draw),) = draws.items()
@@ -709,7 +710,10 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
                 inside.append(f"auto {name} = of_members<Y>({_pointer(operand.array)}, k);")
             else:
                 inside.append(f"auto {name} = V::load({_pointer(operand.array)} + k);")
-        inside += self._statements(kernel, [s for s in statements if s[0] not in counts], "V")
+        maker = kernel.first if isinstance(kernel, Merged) else 0
+        inside += self._statements(kernel, [s for s in statements[:maker] if s[0] not in counts], "V")
+        inside += [f"{name} = rounded({name});" for name in (kernel.handed if maker else ())]
+        inside += self._statements(kernel, [s for s in statements[maker:] if s[0] not in counts], "V")
         inside += [f"put_first({_pointer(a)} + k, {n}, exist);" for n, a in kernel.writes.items() if n not in counts]
         for name, text in counts.items():
             array = kernel.writes[name]
