@@ -341,11 +341,12 @@ inline void over_units(int threads, double work, const Block&, const F& f) {
 }
 
 // f(k, exist) for the n numbers of an array per member, in vectors of 16 neighbours k, k + 1, ... of which `exist` do: the same
-// arithmetic for each number, so that a member has the same bits alone.
+// arithmetic for each number, so that a member has the same bits alone. The work of a parameter counts as that of a synapse: a
+// coupling and an update are then both shared out, or neither is, and a thread finds in its cache what it has used before.
 template <class Y, class F>
 inline void over_numbers(int threads, Index n, const F& f) {
-  constexpr Index run = 4096;
-  parallel_for(threads, (n + run - 1) / run, static_cast<double>(n) * 4, [&](Index task) {
+  constexpr Index run = 1024;
+  parallel_for(threads, (n + run - 1) / run, static_cast<double>(n), [&](Index task) {
     const F local(f);
     const Index end = (task + 1) * run < n ? (task + 1) * run : n;
     Index k = task * run;
@@ -356,8 +357,8 @@ inline void over_numbers(int threads, Index n, const F& f) {
 // f(elements, first) for the elements of an array per member, some calls of the generator at once.
 template <class Y, class F>
 inline void over_elements(int threads, Index elements, const F& f) {
-  constexpr Index run = Y::MP >= 32 ? 128 : 4096 / Y::MP / 128 * 128;
-  parallel_for(threads, (elements + run - 1) / run, static_cast<double>(elements * Y::MP) * 4, [&](Index task) {
+  constexpr Index run = Y::MP >= 8 ? 128 : 1024 / Y::MP / 128 * 128;
+  parallel_for(threads, (elements + run - 1) / run, static_cast<double>(elements * Y::MP), [&](Index task) {
     f(elements - task * run < run ? elements - task * run : run, task * run);
   });
 }
