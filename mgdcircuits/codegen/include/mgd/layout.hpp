@@ -346,7 +346,7 @@ inline void over_units(int threads, double work, const Block&, const F& f) {
 template <class Y, class F>
 inline void over_numbers(int threads, Index n, const F& f) {
   constexpr Index run = 1024;
-  parallel_for(threads, (n + run - 1) / run, static_cast<double>(n), [&](Index task) {
+  parallel_for(threads, (n + run - 1) / run, static_cast<double>(n) * (Y::NB >= threads ? 4 : 1), [&](Index task) {
     const F local(f);
     const Index end = (task + 1) * run < n ? (task + 1) * run : n;
     Index k = task * run;
@@ -358,7 +358,7 @@ inline void over_numbers(int threads, Index n, const F& f) {
 template <class Y, class F>
 inline void over_elements(int threads, Index elements, const F& f) {
   constexpr Index run = Y::MP >= 8 ? 128 : 1024 / Y::MP / 128 * 128;
-  parallel_for(threads, (elements + run - 1) / run, static_cast<double>(elements * Y::MP), [&](Index task) {
+  parallel_for(threads, (elements + run - 1) / run, static_cast<double>(elements * Y::MP) * (Y::NB >= threads ? 4 : 1), [&](Index task) {
     f(elements - task * run < run ? elements - task * run : run, task * run);
   });
 }
