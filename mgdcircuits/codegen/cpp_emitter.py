@@ -7,7 +7,7 @@ and draws are plain C++ in ``include/mgd``; here only names, expressions and cal
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mgdcircuits.circuit.operands import identifier
@@ -517,7 +517,7 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         arguments += [f"double {_factor(a)}" for a in amplitudes]
         write = {
             Elements: self._elements,
-            Merged: self._elements,
+            Merged: self._merged,
             Couple: self._couple,
             Fold: self._fold,
             Reduction: self._reduction,
@@ -684,44 +684,16 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
 
     def _member_elements(self, kernel: Elements) -> list[str]:
         """A loop over an array per member, in vectors of neighbouring numbers where every operand allows it."""
-        statements, lines = self._hoisted(kernel, reciprocals=True)
         draws = {name: o for name, o in kernel.operands.items() if isinstance(o, Random)}
-        counts = increments(kernel, statements)
-        needed = sorted(
-            self._needed(kernel, statements) - set(counts)
-        )  # in every process the same: the cache goes by the text
-        operands = {n: kernel.operands[n] for n in needed if n in kernel.operands}
-        operands = {n: o for n, o in operands.items() if self._uniform(o) is None}
         if not in_vectors(kernel):
             return self._one_by_one(kernel, *self._hoisted(kernel), draws)
-        if set(operands) == set(draws) and len(draws) == len(statements) == 1 and not counts:
+        statements, lines = self._hoisted(kernel, reciprocals=True)
+        if set(self._varying(kernel, statements)) == set(draws) and len(draws) == len(statements) == 1:
             ((name, draw),) = draws.items()
             size = size_of_sign(statements[0][1], name)
             if draw.function == "bit" and size:
                 return [*lines, *self._signs(kernel, draw, size)]
-        inside = []
-        for name, operand in operands.items():
-            if isinstance(operand, Random):
-                value = f"V::load(drawn + {list(draws).index(name)} * drawn_room<Y>)"
-                inside.append(
-                    f"const V {name} = {f'V(0.5) * ({value} + V(1))' if operand.function == 'bit' else value};"
-                )
-            elif operand.index is Index.ZERO:
-                inside.append(f"auto {name} = of_members<Y>({_pointer(operand.array)}, k);")
-            else:
-                inside.append(f"auto {name} = V::load({_pointer(operand.array)} + k);")
-        maker = kernel.first if isinstance(kernel, Merged) else 0
-        inside += self._statements(kernel, [s for s in statements[:maker] if s[0] not in counts], "V")
-        inside += [f"{name} = rounded({name});" for name in (kernel.handed if maker else ())]
-        inside += self._statements(kernel, [s for s in statements[maker:] if s[0] not in counts], "V")
-        inside += [f"put_first({_pointer(a)} + k, {n}, exist);" for n, a in kernel.writes.items() if n not in counts]
-        for name, text in counts.items():
-            array = kernel.writes[name]
-            if array.name in self.counted:
-                lines.append(f"std::uint8_t* const recent_{name} = s.counters->update({self.counted[array.name]});")
-                inside.append(f"count_whole(recent_{name} + k, V({cpp_expression(text)}), exist);")
-            else:
-                inside.append(f"add_whole({_pointer(array)} + k, V({cpp_expression(text)}), exist);")
+        lines, inside = self._of_numbers(kernel, draws)
         if draws:
             fills = [
                 f"{self._fill_name(o)}(to + {j} * drawn_room<Y>, elements, Y::MP, Y::MP, s.site_keys({self.sites[o.site]}), "
@@ -735,7 +707,54 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
             ]
         else:
             opening = [f"over_numbers<Y>(s.threads, {kernel.n}LL * Y::MP, [=](Index k, auto exist) {LAMBDA} {{"]
-        return [*lines, *opening, "  using V = Lanes<T, 16>;", *(f"  {line}" for line in inside), "});"]
+        return [*lines, *opening, *(f"  {line}" for line in inside), "});"]
+
+    def _merged(self, kernel: Merged) -> list[str]:
+        """Loops over arrays per member, in turns for a piece of the arrays at a time."""
+        made = []
+        for number, part in enumerate(kernel.parts):
+            lines, inside = self._of_numbers(part, {})
+            made += [f"const auto part{number} = [&] {{", *(f"  {line}" for line in lines)]
+            made += [
+                f"  return [=](Index k, auto exist) {LAMBDA} {{",
+                *(f"    {line}" for line in inside),
+                "  };",
+                "}();",
+            ]
+        parts = ", ".join(f"part{number}" for number in range(len(kernel.parts)))
+        return [*made, f"over_numbers<Y>(s.threads, {kernel.parts[0].n}LL * Y::MP, {parts});"]
+
+    def _varying(self, kernel: Elements, statements: Sequence[tuple[str, str]]) -> dict[str, Read | Random]:
+        """Operands that a loop over an array per member loads, always in the same order: the cache goes by the text."""
+        needed = sorted(self._needed(kernel, statements) - set(increments(kernel, statements)))
+        operands = {n: kernel.operands[n] for n in needed if n in kernel.operands}
+        return {n: o for n, o in operands.items() if self._uniform(o) is None}
+
+    def _of_numbers(self, kernel: Elements, draws: Mapping[str, Random]) -> tuple[list[str], list[str]]:
+        """What is evaluated once, and what for the numbers k, k + 1, ... of which `exist` do."""
+        statements, lines = self._hoisted(kernel, reciprocals=True)
+        counts = increments(kernel, statements)
+        inside = ["using V = Lanes<T, 16>;"]
+        for name, operand in self._varying(kernel, statements).items():
+            if isinstance(operand, Random):
+                value = f"V::load(drawn + {list(draws).index(name)} * drawn_room<Y>)"
+                inside.append(
+                    f"const V {name} = {f'V(0.5) * ({value} + V(1))' if operand.function == 'bit' else value};"
+                )
+            elif operand.index is Index.ZERO:
+                inside.append(f"auto {name} = of_members<Y>({_pointer(operand.array)}, k);")
+            else:
+                inside.append(f"auto {name} = V::load({_pointer(operand.array)} + k);")
+        inside += self._statements(kernel, [s for s in statements if s[0] not in counts], "V")
+        inside += [f"put_first({_pointer(a)} + k, {n}, exist);" for n, a in kernel.writes.items() if n not in counts]
+        for name, text in counts.items():
+            array = kernel.writes[name]
+            if array.name in self.counted:
+                lines.append(f"std::uint8_t* const recent_{name} = s.counters->update({self.counted[array.name]});")
+                inside.append(f"count_whole(recent_{name} + k, V({cpp_expression(text)}), exist);")
+            else:
+                inside.append(f"add_whole({_pointer(array)} + k, V({cpp_expression(text)}), exist);")
+        return lines, inside
 
     def _signs(self, kernel: Elements, draw: Random, size: str) -> list[str]:
         """A code of signs, drawn where it is kept."""

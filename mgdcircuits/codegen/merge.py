@@ -1,13 +1,13 @@
-"""Estimates and the updates that read them, as one loop where an update is due.
+"""Estimates and the updates that read them, piece by piece in one loop where an update is due.
 
-An estimate (``G``) is formed for every parameter in every iteration; where an update is due, it reads the estimate. As one
-loop the two move each parameter and its estimate through the processor once.
+An estimate (``G``) is formed for every parameter in every iteration; where an update is due, it reads the estimate. In one
+loop it finds it in the first cache.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mgdcircuits.circuit.carried import reads, writes
 from mgdcircuits.circuit.program import (
@@ -15,6 +15,7 @@ from mgdcircuits.circuit.program import (
     Elements,
     Every,
     Index,
+    Kernel,
     Literal,
     Node,
     Parameter,
@@ -30,11 +31,17 @@ from mgdcircuits.netlist.spec import Sharing
 
 
 @dataclass(frozen=True, eq=False)
-class Merged(Elements):
-    """Two kernels over the same elements: `first` statements that make the values `handed`, and those that take them."""
+class Merged(Kernel):
+    """Kernels over the same parameters, one after another for a piece of them at a time."""
 
-    first: int = 0
-    handed: tuple[str, ...] = ()
+    parts: tuple[Elements, ...]
+
+    @classmethod
+    def of(cls, *parts: Elements) -> Merged:
+        """The kernels as one."""
+        operands = {f"{k}:{n}": o for k, part in enumerate(parts) for n, o in part.operands.items()}
+        written = {f"{k}:{n}": a for k, part in enumerate(parts) for n, a in part.writes.items()}
+        return cls(parts[-1].name, (), operands, written, parts)
 
 
 @dataclass(frozen=True)
@@ -73,13 +80,13 @@ def _due(before: list[Node], every: Every) -> list[Node]:
     """The nodes before an `Every` that stay, and what becomes of it."""
     body: list[Node] = []
     moved: list[Node] = []
-    for node in every.body:
+    for number, node in enumerate(every.body):
         maker = next((n for n in reversed(before) if n not in moved and _hands(n, node)), None)
-        if maker is None or not _may_wait(maker, [*before[before.index(maker) + 1 :], *body]):
+        if maker is None or not _may_wait(maker, [*before[before.index(maker) + 1 :], *every.body[:number]]):
             body.append(node)
         else:
             moved.append(maker)
-            body.append(Step(_joined(maker.kernel, node.kernel)))
+            body.append(Step(Merged.of(maker.kernel, node.kernel)))
     if not moved:
         return [*before, every]
     return [*(n for n in before if n not in moved), Due(every.period, every.offset, tuple(body), tuple(moved))]
@@ -91,36 +98,25 @@ def _may_wait(step: Step, others: Sequence[Node]) -> bool:
     return not (made & reads(others) or (made | reads([step])) & writes(others) or Count("n_p") in others)
 
 
-def _handed(maker: Elements, taker: Elements) -> list[str]:
-    """What the one kernel writes and the other reads at the same element, by a name that both use."""
-    return [n for n, a in maker.writes.items() if taker.operands.get(n) == Read(a, Index.ELEMENT)]
-
-
 def _hands(maker: Node, taker: Node) -> bool:
-    """Whether two steps can be one loop in which the first hands on what it makes."""
-    if not all(isinstance(n, Step) and isinstance(n.kernel, Elements) and not n.rename for n in (maker, taker)):
+    """Whether the one step makes what the other needs, element by element."""
+    steps = (maker, taker)
+    if not all(isinstance(s, Step) and isinstance(s.kernel, Elements) and not s.rename for s in steps):
         return False
     one, other = maker.kernel, taker.kernel
-    if any(k.sharing is not Sharing.MEMBER or not in_vectors(k) for k in (one, other)) or one.n != other.n:
-        return False
-    if one.precision is not other.precision or any(isinstance(o, Random) for o in one.operands.values()):
-        return False
-    handed = _handed(one, other)
-    common = _names(one) & _names(other) - set(handed)
-    changed = {s.target for k in (one, other) for s in k.statements}
-    if not handed or any(n in changed or one.operands.get(n) != other.operands.get(n) for n in common):
+    if one.n != other.n or not (_plain(one) and _plain(other)):
         return False
     made, taken = ({a.name for a in k.writes.values()} for k in (one, other))
-    return not (made & taken or taken & one.reads() or other.reads() & made - {one.writes[n].name for n in handed})
+    return bool(made & other.reads()) and not (made & _common(other) or taken & _common(one))
 
 
-def _joined(one: Elements, other: Elements) -> Merged:
-    handed = tuple(_handed(one, other))
-    operands = {**{n: o for n, o in other.operands.items() if n not in handed}, **one.operands}
-    statements = (*one.statements, *other.statements)
-    merged = Merged(other.name, statements, operands, {**one.writes, **other.writes}, one.n, one.sharing, one.precision)
-    return replace(merged, first=len(one.statements), handed=handed)
+def _plain(kernel: Elements) -> bool:
+    """Whether a kernel runs through arrays per member in vectors, and draws nothing."""
+    draws = any(isinstance(o, Random) for o in kernel.operands.values())
+    return kernel.sharing is Sharing.MEMBER and in_vectors(kernel) and not draws
 
 
-def _names(kernel: Elements) -> set[str]:
-    return {*kernel.operands, *kernel.writes, *(s.target for s in kernel.statements)}
+def _common(kernel: Elements) -> set[str]:
+    """Arrays of which a kernel reads the same number for all its elements."""
+    found = [o for o in kernel.operands.values() if isinstance(o, Read)]
+    return {o.array.name for o in found if o.index is not Index.ELEMENT}

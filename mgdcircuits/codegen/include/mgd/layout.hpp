@@ -343,15 +343,18 @@ inline void over_units(int threads, double work, const Block&, const F& f) {
 // f(k, exist) for the n numbers of an array per member, in vectors of 16 neighbours k, k + 1, ... of which `exist` do: the same
 // arithmetic for each number, so that a member has the same bits alone. The work of a parameter counts as that of a synapse: a
 // coupling and an update are then both shared out, or neither is, and a thread finds in its cache what it has used before.
-template <class Y, class F>
-inline void over_numbers(int threads, Index n, const F& f) {
+// Several functions take turns, for pieces that stay in the first cache.
+template <class Y, class... F>
+inline void over_numbers(int threads, Index n, const F&... f) {
   constexpr Index run = 1024;
   parallel_for(threads, (n + run - 1) / run, static_cast<double>(n) * (Y::NB >= threads ? 4 : 1), [&](Index task) {
-    const F local(f);
     const Index end = (task + 1) * run < n ? (task + 1) * run : n;
-    Index k = task * run;
-    for (; k + 16 <= end; k += 16) local(k, std::integral_constant<int, 16>{});
-    if (k < end) local(k, static_cast<int>(end - k));
+    const auto piece = [&](const auto local) {  // a copy
+      Index k = task * run;
+      for (; k + 16 <= end; k += 16) local(k, std::integral_constant<int, 16>{});
+      if (k < end) local(k, static_cast<int>(end - k));
+    };
+    (piece(f), ...);
   });
 }
 // f(elements, first) for the elements of an array per member, some calls of the generator at once.
