@@ -12,6 +12,7 @@
 #include "functions.hpp"
 #include "lanes.hpp"
 #include "parallel.hpp"
+#include "signs.hpp"
 #include "tiles.hpp"
 #include "units.hpp"
 
@@ -150,6 +151,12 @@ struct Layout {
   template <class A, int S>
   static MGD_INLINE Lanes<T, S * few> mem(const A* p, Same<S> u, Few block) {
     return Lanes<T, S * few>(static_cast<T>(p[u.u * MP + member(block)]));
+  }
+  // A code of signs, of the only member.
+  static MGD_INLINE V mem(Signs<T> p, Index i, Index) { return V(p[i]); }
+  template <int S, int Lo, int Hi>
+  static MGD_INLINE Lanes<T, S * few> mem(Signs<T> p, Next<S, Lo, Hi> u, Few) {
+    return repeated<few>(p.template lanes<S>(u.u));
   }
   template <class A, class Units>
   static MGD_INLINE Lanes<T, Units::places * few> rep(const A* p, Index n, Channels<Units> c, Few block) {

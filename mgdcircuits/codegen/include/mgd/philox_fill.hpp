@@ -69,6 +69,22 @@ inline void fill_signs(T* out, Index n, std::uint64_t key, std::uint64_t count, 
   }
 }
 
+// Words of 32 bits each: bit e of all is that of element first + e.
+inline void fill_bits(std::uint32_t* out, Index n, std::uint64_t key, std::uint64_t count, std::uint32_t replica = 0,
+                      Index first = 0) {
+  constexpr int N = 8;  // calls at once
+  for (Index e = 0; e < n; e += elements_per_call_of_bits * N) {
+    const std::uint32_t c0 = static_cast<std::uint32_t>((first + e) / elements_per_call_of_bits);
+    const philox::Calls<N> calls([&](int i) { return c0 + static_cast<std::uint32_t>(i); },
+                                 [&](int) { return replica; }, [&](int) { return key; }, count);
+    std::uint32_t words[4 * N];
+    for (int i = 0; i < N; ++i)
+      for (int j = 0; j < 4; ++j) words[4 * i + j] = static_cast<std::uint32_t>(calls.word[j][0][i]);
+    const Index rest = (n - e + 31) / 32;
+    std::memcpy(out + e / 32, words, static_cast<std::size_t>(rest < 4 * N ? rest : 4 * N) * sizeof(std::uint32_t));
+  }
+}
+
 namespace philox {
 // Runs f(i, call words of calls c0 + i) for the calls that n elements need, `per_call` elements each.
 template <class F>
