@@ -804,7 +804,7 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
             keys = f"s.site_keys({self.sites[draw.site]})[0], {COUNTS[draw.scope]}, s.no_replica[0], first"
             return [
                 f"*{_pointer(array)}.size = static_cast<T>({size});",
-                f"over_elements<Y>(s.threads, {kernel.n}, [&](Index elements, Index first) {{",
+                f"over_elements<Y, 2048>(s.threads, {kernel.n}, [&](Index elements, Index first) {{",
                 f"  fill_bits({_pointer(array)}.words + first / 32, elements, {keys});",
                 "});",
             ]

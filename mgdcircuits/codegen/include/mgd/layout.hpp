@@ -365,9 +365,8 @@ inline void over_numbers(int threads, Index n, const F&... f) {
   });
 }
 // f(elements, first) for the elements of an array per member, some calls of the generator at once.
-template <class Y, class F>
+template <class Y, Index run = (Y::MP >= 8 ? 128 : 1024 / Y::MP / 128 * 128), class F>
 inline void over_elements(int threads, Index elements, const F& f) {
-  constexpr Index run = Y::MP >= 8 ? 128 : 1024 / Y::MP / 128 * 128;
   parallel_for(threads, (elements + run - 1) / run, static_cast<double>(elements * Y::MP) * (Y::NB >= threads ? 4 : 1), [&](Index task) {
     f(elements - task * run < run ? elements - task * run : run, task * run);
   });
