@@ -15,7 +15,6 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -179,9 +178,7 @@ def main(options: study.Options) -> None:
         found.append(xr.concat(pair, "rule", **how))
     joined = xr.concat(found, "case", **how).drop_encoding()  # the files of the cases know how long their own names are
     joined = joined.assign_coords(case=list(map(str, cases)), family=("case", [case.family for case in cases]))
-    options = replace(
-        options, begun=time.monotonic() - float(joined["seconds"].sum())
-    )  # those of earlier calls count too
+    joined.attrs["seconds"] = float(joined["seconds"].sum())  # those of earlier calls count too
     path = study.keep(joined, "architectures", cases[0].circuit("weight").spec, options)
     draw(joined, {c: {r: tuned(joined.sel(case=c, rule=r)) for r in RULES} for c in _trained(joined)}, path)
     print(report(joined))

@@ -13,11 +13,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-import click
 import numpy as np
+import study
 import xarray as xr
 from gradient_convergence_figure import draw
 
@@ -27,9 +27,7 @@ from mgdcircuits.analysis.convergence import Accumulated, draws_until, exponent,
 from mgdcircuits.analysis.prediction import Prediction, parameter_blocks, predict
 from mgdcircuits.record import run_attributes
 
-FOLDER = Path(__file__).resolve().parent
 NETLISTS = {"weight": "fashion_mnist_cnn_paper.yaml", "node": "fashion_mnist_cnn_np.yaml"}
-PUBLISHED = FOLDER / "published" / "fig3.csv"
 BATCH = 100
 ROWS = 40
 DEGREES = {"degrees_15": 15.0, "cos_95": float(np.degrees(np.arccos(0.95)))}
@@ -52,21 +50,23 @@ class Case:
         return f"{self.rule} d={self.d}{also}"
 
 
-QUICK = (Case("weight", 1, 4, 4, 400), Case("node", 1, 2))
-FULL = (
-    Case("weight", 1, 10, 10, 2500),
-    Case("weight", 2, 10, 5, 5500),
-    Case("node", 1, 10, 10, 2000),
-    Case("node", 1, 10, 10, 2000, dither=0.01),
-    Case("weight", 4, 10, 1, 3000),
-    Case("weight", 8, 10, 1, 500),
-    Case("weight", 16, 3),
-    Case("weight", 32, 3),
-    *(Case("weight", 1, 10, 5, 1500, classes) for classes in (2, 5)),
-    *(Case("node", 1, 10, classes=classes) for classes in (2, 5)),
-    Case("node", 2, 10),
-    Case("node", 4, 3),
-)
+SIZES = {
+    "quick": (Case("weight", 1, 4, 4, 400), Case("node", 1, 2)),
+    "full": (
+        Case("weight", 1, 10, 10, 2500),
+        Case("weight", 2, 10, 5, 5500),
+        Case("node", 1, 10, 10, 2000),
+        Case("node", 1, 10, 10, 2000, dither=0.01),
+        Case("weight", 4, 10, 1, 3000),
+        Case("weight", 8, 10, 1, 500),
+        Case("weight", 16, 3),
+        Case("weight", 32, 3),
+        *(Case("weight", 1, 10, 5, 1500, classes) for classes in (2, 5)),
+        *(Case("node", 1, 10, classes=classes) for classes in (2, 5)),
+        Case("node", 2, 10),
+        Case("node", 4, 3),
+    ),
+}
 
 
 class Seeds:
@@ -76,7 +76,7 @@ class Seeds:
         self.case = case
         self.numbers = list(range(first, first + case.seeds))
         options = {"d": case.d, "classes": case.classes, "tau_theta": "1000000000*iteration", "target_off": 0.01}
-        self.circuit = mgd.load(FOLDER.parent / "netlists" / NETLISTS[case.rule], **options)
+        self.circuit = mgd.load(study.FOLDER.parent / "netlists" / NETLISTS[case.rule], **options)
         data = mgd.datasets.load("fashion_mnist", classes=range(case.classes))
         chosen = [self._images(seed, len(data.x_train)) for seed in self.numbers]
         self.x = np.stack([data.x_train[index] * np.float32(data.scale) for index in chosen])
@@ -171,7 +171,7 @@ def run(case: Case, first: int, threads: int) -> xr.Dataset:
 
 def published() -> np.ndarray:
     """Rows of figure 3b: (rule, d, q25, median, q75, seeds) of iterations to 15 degrees."""
-    table = np.genfromtxt(PUBLISHED, delimiter=",", names=True, dtype=None, encoding="utf-8")
+    table = np.genfromtxt(study.PUBLISHED / "fig3.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")
     columns = [f"csv_iters_alpha15deg_{q}" for q in ("q25", "median", "q75")]
     return table[["train_method", "d", *columns, "n_seeds"]]
 
@@ -234,7 +234,7 @@ def finished(path: Path, seed: int) -> dict[Case, xr.Dataset]:
 
 def case_of(row: xr.Dataset) -> Case:
     """The case of a row of the dataset."""
-    return Case(**{field: row[field].item() for field in asdict(FULL[0])})
+    return Case(**{field.name: row[field.name].item() for field in fields(Case)})
 
 
 def joined(found: list[xr.Dataset], size: str) -> xr.Dataset:
@@ -244,38 +244,32 @@ def joined(found: list[xr.Dataset], size: str) -> xr.Dataset:
     dataset.attrs |= {key: found[0].attrs[key] for key in ("command", "machine", "versions", "started")}
     dataset = dataset.assign_coords(case=[str(case_of(one)) for one in found])
     seconds = sum(float(one["seconds"].item()) for one in found)
-    dataset.attrs |= {"title": "gradient convergence", "size": size, "seconds": seconds}
+    state = "finished" if len(found) == len(SIZES[size]) else "running"
+    dataset.attrs |= {"title": "gradient convergence", "size": size, "seconds": seconds, "state": state}
     return dataset
 
 
 def save(dataset: xr.Dataset, path: Path) -> None:
     """The dataset and its figure, PATH.nc and PATH.png."""
-    packed = {v: {"zlib": True, "dtype": "float32"} for v in dataset.data_vars if dataset[v].dtype == np.float64}
-    dataset.to_netcdf(path.with_suffix(".nc"), encoding=packed)
+    study.write(dataset, path.with_suffix(".nc"))
     draw(dataset, published(), path.with_suffix(".png"))
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--quick", "size", flag_value="quick", default="quick", help="d = 1; nodes are predicted only. [default]")
-@click.option("--full", "size", flag_value="full", help="All sizes.")
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="The first one.")
-@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=".", help="A folder.  [default: here]")
-def main(size: str, seed: int, threads: int, out: Path) -> None:
+@study.command
+def main(options: study.Options) -> None:
     """Measure gradient convergence, and draw the prediction beside it."""
-    out.mkdir(parents=True, exist_ok=True)
-    name = "gradient_convergence" + ("_quick" if size == "quick" else "")
-    cases = QUICK if size == "quick" else FULL
-    done = finished(out / f"{name}.nc", seed)
+    path = options.out / ("gradient_convergence" + ("_quick" if options.size == "quick" else ""))
+    cases = SIZES[options.size]
+    done = finished(path.with_suffix(".nc"), options.seed)
     for case in cases:
         if case not in done:
-            done[case] = run(case, seed, threads)
-            save(joined([done[c] for c in cases if c in done], size), out / name)
+            done[case] = run(case, options.seed, options.workers)
+            save(joined([done[c] for c in cases if c in done], options.size), path)
         print(f"{case}: {float(done[case]['seconds'][0]):.0f} s", flush=True)
-    dataset = joined([done[c] for c in cases], size)
-    save(dataset, out / name)
+    dataset = joined([done[c] for c in cases], options.size)
+    save(dataset, path)
     print("\n".join(compared(dataset)))
-    print(f"{out / name}.nc, .png; {dataset.attrs['seconds']:.0f} s")
+    print(f"{path}.nc, .png; {dataset.attrs['seconds']:.0f} s")
 
 
 if __name__ == "__main__":

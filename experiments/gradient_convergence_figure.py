@@ -126,19 +126,24 @@ def _seeds(axes: Axes, one: xr.Dataset, x: float, color: str) -> None:
         )
 
 
+def _to_15(axes: Axes, cases: list[xr.Dataset], over: str, rule: str) -> None:
+    """Iterations to 15 degrees by the law, with quartiles of seeds, and those of each measured seed."""
+    x, color = [float(one[over]) for one in cases], COLORS[rule]
+    law = np.array([one["predicted_degrees_15"].quantile([0.25, 0.5, 0.75]).values for one in cases])
+    axes.fill_between(x, law[:, 0], law[:, 2], color=color, alpha=0.12, linewidth=0)
+    axes.plot(x, law[:, 1], "x--", color=color, label=f"{rule}: law, quartiles of seeds")
+    for place, one in zip(x, cases, strict=True):
+        _seeds(axes, one, place, color)
+
+
 def sizes(axes: Axes, cases: list[xr.Dataset], published: np.ndarray) -> None:
     """Iterations to 15 degrees over N, with the published quartiles."""
     parameters = {int(one["d"]): float(one["n_parameters"]) for one in cases}
-    for rule, color in COLORS.items():
+    for rule in COLORS:
         chosen = [one for one in cases if one["rule"] == rule]
         if not chosen:
             continue
-        n = [float(one["n_parameters"]) for one in chosen]
-        law = np.array([one["predicted_degrees_15"].quantile([0.25, 0.5, 0.75]).values for one in chosen])
-        axes.fill_between(n, law[:, 0], law[:, 2], color=color, alpha=0.12, linewidth=0)
-        axes.plot(n, law[:, 1], "x--", color=color, label=f"{rule}: law, quartiles of seeds")
-        for one in chosen:
-            _seeds(axes, one, float(one["n_parameters"]), color)
+        _to_15(axes, chosen, "n_parameters", rule)
         rows = [row for row in published if row[0] == rule and row[1] in parameters]
         if rows:
             x = np.array([parameters[int(row[1])] for row in rows]) * 1.12
@@ -155,17 +160,12 @@ def sizes(axes: Axes, cases: list[xr.Dataset], published: np.ndarray) -> None:
 
 def classes(axes: Axes, cases: list[xr.Dataset]) -> None:
     """Iterations to 15 degrees over the number of classes, at d = 1."""
-    for rule, color in COLORS.items():
+    for rule in COLORS:
         chosen = [one for one in cases if one["rule"] == rule and int(one["d"]) == 1 and not float(one["dither"])]
         chosen.sort(key=lambda one: int(one["classes"]))
         if not chosen:
             continue
-        number = [int(one["classes"]) for one in chosen]
-        law = np.array([one["predicted_degrees_15"].quantile([0.25, 0.5, 0.75]).values for one in chosen])
-        axes.fill_between(number, law[:, 0], law[:, 2], color=color, alpha=0.12, linewidth=0)
-        axes.plot(number, law[:, 1], "x--", color=color, label=f"{rule}: law, quartiles of seeds")
-        for one in chosen:
-            _seeds(axes, one, int(one["classes"]), color)
+        _to_15(axes, chosen, "classes", rule)
     axes.set(yscale="log", xlabel="classes", ylabel="iterations to 15°")
     axes.set_xticks(sorted({int(one["classes"]) for one in cases}))
     axes.set_title("d = 1", fontsize=10)

@@ -4,27 +4,25 @@ python experiments/imperfections.py --quick
 python experiments/imperfections.py --full --out experiments/results
 
 Each imperfection is a parameter of imperfections.yaml, in an equation of the circuit; all others are zero. Seeds run side
-by side as members of one session.
+by side as members of one session. Stopped with Ctrl-C, the same command goes on where it was.
 """
 
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import click
 import numpy as np
+import study
 import xarray as xr
 from matplotlib.figure import Figure
 
 import mgdcircuits as mgd
 from mgdcircuits import cli
-from mgdcircuits.record import run_attributes
 
-FOLDER = Path(__file__).resolve().parent
-NETLIST = FOLDER / "imperfections.yaml"
+NETLIST = study.FOLDER / "imperfections.yaml"
 GOAL = 0.8
 """Accuracy whose iterations are counted."""
 UNITS = {
@@ -39,6 +37,7 @@ UNITS = {
     "asymmetry": "",
 }
 """The natural unit of each severity: the change of the cost under perturbation, an update, or one over the updates of a run."""
+LABELS = {"signal": " (cost changes)", "update": " (updates)", "run": " (1/updates of the run)", "": ""}
 SEVERITIES = {
     "cost_noise": (0.3, 1, 2, 4, 10, 100),
     "write_noise": (1, 3, 6, 10, 30, 100),
@@ -50,76 +49,83 @@ SEVERITIES = {
     "dead": (0.1, 0.3, 0.5, 0.7, 0.9, 1.0),
     "asymmetry": (0.001, 0.003, 0.01, 0.03, 0.1, 0.3),
 }
-CLAIMS = ("cost_noise", "write_noise", "stuck", "step")
-"""What --quick looks at, at its smallest and largest severity."""
 
 
-def run(seeds: int, iterations: int, threads: int, **severity: float) -> xr.Dataset:
-    """Train all seeds with one imperfection."""
-    circuit = mgd.load(NETLIST, **severity)
-    return mgd.train(
-        circuit, iterations=iterations, evaluate_every=iterations // 40, members=seeds, seed=1, threads=threads, progress=False,
-        on_nan="continue", record=[],
+@dataclass(frozen=True)
+class Size:
+    """Imperfections with their severities, seeds, and iterations of a run."""
+
+    severities: Mapping[str, tuple[float, ...]]
+    seeds: int
+    iterations: int
+
+
+QUICK = ("cost_noise", "write_noise", "stuck", "step")
+EXTREMES = {name: (SEVERITIES[name][0], SEVERITIES[name][-1]) for name in QUICK}
+SIZES = {"quick": Size(EXTREMES, 4, 20_000), "full": Size(SEVERITIES, 12, 40_000)}
+
+
+def run(part: str, options: study.Options, **severity: float) -> xr.Dataset:
+    """All seeds with one imperfection, or with none."""
+    size = SIZES[options.size]
+    return study.trained(
+        f"imperfections_{options.size}_{options.seed}_{part}", mgd.load(NETLIST, **severity), options,
+        iterations=size.iterations, evaluate_every=size.iterations // 40, members=size.seeds, seed=options.seed, progress=False,
     )  # fmt: skip
 
 
-def natural(perfect: xr.Dataset, iterations: int) -> dict[str, float]:
+def natural(perfect: xr.Dataset) -> dict[str, float]:
     """The units of severities, of a run of perfect devices: rms over its first half, while it learns."""
     spec = mgd.load(NETLIST).spec
     change = float(np.sqrt((perfect["cost_change"].isel(iteration=slice(1, 21)) ** 2).mean()))
     elements = perfect["parameter_size"].values.sum() + 4  # and the common noise of four arrays
     delta = float(spec.parameters["norm"]) / np.sqrt(elements)
     update = float(spec.parameters["eta"]) / elements * change / delta
-    return {"signal": change, "update": update, "run": 1 / iterations, "": 1.0}
+    return {"signal": change, "update": update, "run": 1 / perfect.attrs["iterations_asked"], "": 1.0}
 
 
-def until(one: xr.Dataset) -> np.ndarray:
-    """Iterations of each seed to the goal; infinite where it is not reached."""
-    reached = one["accuracy_test"].values >= GOAL
-    first = np.where(reached.any(0), reached.argmax(0), -1)
-    return np.where(first >= 0, one["iteration"].values[first].astype(float), np.inf)
-
-
-def measure(chosen: dict[str, tuple[float, ...]], seeds: int, iterations: int, threads: int) -> xr.Dataset:
-    """All runs in one dataset: (imperfection, level, seed)."""
-    begun = time.monotonic()
-    perfect = run(seeds, iterations, threads)
-    units = natural(perfect, iterations)
-    levels = max(len(v) for v in chosen.values())
-    shape = (len(chosen), levels, seeds)
-    severity = np.full(shape[:2], np.nan)
-    accuracy, time_, clipped, snr = np.full((4, *shape), np.nan)
-    for k, (name, values) in enumerate(chosen.items()):
-        for j, value in enumerate(values):
-            severity[k, j] = value * units[UNITS[name]]
-            one = run(seeds, iterations, threads, **{name: severity[k, j]})
-            accuracy[k, j] = one["accuracy_test"].isel(iteration=slice(-5, None)).mean("iteration")
-            time_[k, j] = until(one)
-            sizes = one["parameter_size"]
-            clipped[k, j] = one["requests_rounded"].isel(iteration=-1).weighted(sizes).mean("parameter")
-            snr[k, j] = one["cost_change_snr"].isel(iteration=slice(1, None)).mean("iteration")
-    two = ("imperfection", "level")
-    three = (*two, "seed")
+def ended(one: xr.Dataset) -> xr.Dataset:
+    """What is kept of a run: (seed)."""
+    one = one.swap_dims(member="seed").reset_coords()
+    last = one.isel(iteration=-1, drop=True)
     found = xr.Dataset(
         {
-            "severity": (two, severity),
-            "severity_in_units": (two, [[*v, *[np.nan] * (levels - len(v))] for v in chosen.values()]),
-            "accuracy": (three, accuracy, {"long_name": "test accuracy, mean of the last five rows"}),
-            "iterations_to_goal": (three, time_, {"long_name": f"iterations to {GOAL:.0%}; infinite: not reached"}),
-            "requests_rounded": (three, clipped),
-            "cost_change_snr": (three, snr),
-            "perfect_accuracy": ("seed", perfect["accuracy_test"].isel(iteration=slice(-5, None)).mean("iteration").values),
-            "perfect_iterations_to_goal": ("seed", until(perfect)),
-            "unit": ("imperfection", [units[UNITS[name]] for name in chosen]),
-        },
-        {
-            "imperfection": list(chosen),
-            "seed": np.arange(1, seeds + 1),
-            "unit_name": ("imperfection", [UNITS[n] for n in chosen]),
-        },
-    )  # fmt: skip
-    about = run_attributes(mgd.load(NETLIST).spec, iterations=iterations, seconds=time.monotonic() - begun)
-    return found.assign_attrs(about)
+            "accuracy": one["accuracy_test"].isel(iteration=slice(-5, None)).mean("iteration"),
+            "iterations_to_goal": study.iterations_to(one, (GOAL,)).isel(goal=0, drop=True),
+            "requests_rounded": last["requests_rounded"].weighted(last["parameter_size"]).mean("parameter"),
+            "cost_change_snr": one["cost_change_snr"].isel(iteration=slice(1, None)).mean("iteration"),
+            "seconds": last["wall_seconds"],
+        }
+    )
+    found["accuracy"].attrs["long_name"] = "test accuracy, mean of the last five rows"
+    found["iterations_to_goal"].attrs["long_name"] = f"iterations to {GOAL:.0%}; infinite: not reached"
+    return found
+
+
+def levels(name: str, unit: float, options: study.Options) -> xr.Dataset:
+    """All severities of an imperfection: (level, seed)."""
+    found, values = [], SIZES[options.size].severities[name]
+    for value in values:
+        one = ended(run(f"{name}_{value:g}", options, **{name: value * unit}))
+        found.append(one.assign(severity=value * unit))
+        at_end, seconds = float(one["accuracy"].median()), float(one["seconds"])
+        print(f"{name} {value:g}: {at_end:.0%}, {seconds:.0f} s", flush=True)
+    return xr.concat(found, "level").assign(severity_in_units=("level", list(values)), unit=unit)
+
+
+def measure(options: study.Options) -> xr.Dataset:
+    """All runs in one dataset: (imperfection, level, seed)."""
+    size = SIZES[options.size]
+    first = run("perfect", options)
+    perfect, units = ended(first), natural(first)
+    names = xr.DataArray(list(size.severities), dims="imperfection", name="imperfection")
+    found = xr.concat([levels(name, units[UNITS[name]], options) for name in size.severities], names)
+    seconds = float(perfect["seconds"] + found["seconds"].sum())
+    found = found.drop_vars("seconds").assign(
+        perfect_accuracy=perfect["accuracy"], perfect_iterations_to_goal=perfect["iterations_to_goal"]
+    )
+    found = found.assign_coords(unit_name=("imperfection", [UNITS[name] for name in size.severities]))
+    return found.assign_attrs(iterations=size.iterations, seconds=seconds)
 
 
 def broken_at(one: xr.Dataset, chance: float = 0.25) -> float:
@@ -139,13 +145,12 @@ def table(found: xr.Dataset) -> Iterator[str]:
     """Where each imperfection breaks training, in the order of severity in its unit."""
     yield f"perfect devices: {float(found['perfect_accuracy'].median()):.1%}"
     yield f"{'':14}{'unit':>18}{'broken at':>11}   accuracy at each severity"
-    each = [(broken_at(found.isel(imperfection=k)), found.isel(imperfection=k)) for k in range(found.sizes["imperfection"])]
-    for limit, one in sorted(each, key=lambda pair: pair[0]):
+    for one in sorted((found.isel(imperfection=k) for k in range(found.sizes["imperfection"])), key=broken_at):
         known = np.isfinite(one["severity_in_units"].values)
         pairs = zip(one["severity_in_units"].values[known], one["accuracy"].median("seed").values[known], strict=True)
         unit = f"{one['unit_name'].item() or 'absolute'} {float(one['unit']):.2g}"
         text = ", ".join(f"{x:g}: {y:.0%}" for x, y in pairs)
-        yield f"{one['imperfection'].item():14}{unit:>18}{limit:11.3g}   {text}"
+        yield f"{one['imperfection'].item():14}{unit:>18}{broken_at(one):11.3g}   {text}"
 
 
 def draw(found: xr.Dataset, path: Path) -> None:
@@ -163,8 +168,7 @@ def draw(found: xr.Dataset, path: Path) -> None:
         axes.plot(x, 100 * middle, color="#1f5fa8", marker="o", ms=4)
         axes.axhline(100 * best, color="#1f5fa8", ls=":", lw=1)
         axes.set(xscale="log", ylim=(0, 102), ylabel="accuracy (%)")
-        unit = {"signal": "cost changes", "update": "updates", "run": "1/updates of the run"}.get(one["unit_name"].item(), "")
-        axes.set_xlabel(f"severity{f' ({unit})' if unit else ''}")
+        axes.set_xlabel("severity" + LABELS[one["unit_name"].item()])
         axes.set_title(one["imperfection"].item().replace("_", " "), fontsize=10)
         axes.spines["top"].set_visible(False)
         right = axes.twinx()
@@ -176,23 +180,13 @@ def draw(found: xr.Dataset, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-@click.command()
-@click.option("--quick", "size", flag_value="quick", default=True, help="Four imperfections, two severities, four seeds.")
-@click.option("--full", "size", flag_value="full", help="Everything, with twelve seeds.")
-@click.option("--threads", type=int, default=1, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"), show_default=True)
-def main(size: str, threads: int, out: Path) -> None:
-    """Train with imperfect devices."""
-    if size == "quick":
-        found = measure({name: (SEVERITIES[name][0], SEVERITIES[name][-1]) for name in CLAIMS}, 4, 20000, threads)
-    else:
-        found = measure(SEVERITIES, 12, 40000, threads)
-    for line in table(found):
-        click.echo(line)
-    out.mkdir(parents=True, exist_ok=True)
-    found.to_netcdf(out / f"imperfections_{size}.nc")
-    draw(found, out / f"imperfections_{size}.png")
-    click.echo(f"{found.attrs['seconds']:.0f} s; {out / f'imperfections_{size}.nc'} and .png")
+@study.command
+def main(options: study.Options) -> None:
+    """Train with imperfect devices: four imperfections at two severities, or everything."""
+    found = measure(options)
+    path = study.keep(found, "imperfections", mgd.load(NETLIST).spec, options)
+    draw(found, path.with_suffix(".png"))
+    print("\n".join(table(found)))
 
 
 if __name__ == "__main__":

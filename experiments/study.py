@@ -14,11 +14,13 @@ import numpy as np
 import xarray as xr
 
 import mgdcircuits as mgd
-from mgdcircuits.record import run_attributes, state_of
+from mgdcircuits.record import run_attributes, state_of, write_dataset
 from mgdcircuits.sweeps.sweeping import local_cluster
+from mgdcircuits.training import Interrupted
 
 FOLDER = Path(__file__).resolve().parent
 PUBLISHED = FOLDER / "published"
+FOLDER_TO_WRITE = click.Path(file_okay=False, writable=True, path_type=Path)
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,13 @@ def command(function: Callable[[Options], None]) -> click.Command:
     @click.option("--quick", "size", flag_value="quick", default="quick", help="A few points. [default]")
     @click.option("--full", "size", flag_value="full", help="All points.")
     @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="The first one.")
-    @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes.")
-    @click.option("--out", type=click.Path(path_type=Path), default=".", help="A folder.  [default: here]")
+    @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes or threads.")
+    @click.option("--out", type=FOLDER_TO_WRITE, default=".", help="A folder.  [default: here]")
     def called(size: str, seed: int, workers: int, out: Path) -> None:
-        out.mkdir(parents=True, exist_ok=True)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise click.BadParameter(f"{out} cannot be made: {error.strerror}", param_hint="'--out'") from None
         function(Options(size, seed, workers, out, time.monotonic()))
 
     return called
@@ -66,15 +71,26 @@ def swept(
 def trained(part: str, circuit: mgd.Circuit, options: Options, **further: Any) -> xr.Dataset:
     """A run that is kept until the experiment is done: one that was stopped goes on where it was with the same command.
 
-    One that is complete is read, unless it was cut off sooner than it would be now.
+    One that is complete is read, unless it is of another circuit or was cut off sooner than it would be now.
     """
     out = options.out / f"{part}.part.nc"
     if out.exists() and not state_of(out).exists():
         done = mgd.open_run(out)
-        if done.attrs["state"].startswith("until") or done.attrs["iterations_asked"] >= further["iterations"]:
+        ended = done.attrs["state"].startswith("until") or done.attrs["iterations_asked"] >= further["iterations"]
+        if ended and is_of(circuit, done):
             return done
         out.unlink()
-    return mgd.train(circuit, out=out, resume=True, threads=options.workers, record=[], on_nan="continue", **further)
+    how = {"threads": options.workers, "record": [], "on_nan": "continue"}
+    try:
+        return mgd.train(circuit, out=out, resume=True, **how, **further)
+    except Interrupted:
+        raise KeyboardInterrupt(f"stopped in {part}; the same command goes on from there") from None
+
+
+def is_of(circuit: mgd.Circuit, run: xr.Dataset) -> bool:
+    """Whether a run is of this circuit, with the same numbers."""
+    now = run_attributes(circuit.spec)
+    return all(run.attrs[name] == now[name] for name in ("netlist_sha256", "parameters", "clocks"))
 
 
 def iterations_to(run: xr.Dataset, goals: tuple[float, ...], name: str = "accuracy_test") -> xr.DataArray:
@@ -118,8 +134,11 @@ def exponent(x: np.ndarray, values: np.ndarray, draws: int = 2000) -> tuple[floa
 
 
 def keep(found: xr.Dataset, name: str, spec: Any, options: Options) -> Path:
-    """Write a summary; its path without ending."""
-    seconds = round(time.monotonic() - options.begun, 1)
+    """Write a summary; its path without ending.
+
+    Its attribute `seconds`, if it has one, is the time that several calls took; else it is that of this call.
+    """
+    seconds = round(found.attrs.get("seconds", time.monotonic() - options.begun), 1)
     facts = {
         "size": options.size,
         "seed": options.seed,
@@ -129,9 +148,14 @@ def keep(found: xr.Dataset, name: str, spec: Any, options: Options) -> Path:
     }
     path = options.out / (name + ("_quick" if options.size == "quick" else ""))
     found = found.assign_attrs(run_attributes(spec, title=name.replace("_", " "), **facts))
-    packed = {v: {"zlib": True, "dtype": "float32"} for v in found.data_vars if found[v].dtype == np.float64}
-    found.to_netcdf(path.with_suffix(".nc"), encoding=packed)
+    write(found, path.with_suffix(".nc"))
     for part in options.out.glob(f"{name}_{options.size}_*.part.nc"):
         part.unlink()
     print(f"{path}.nc, .png; {seconds:.0f} s")
     return path
+
+
+def write(found: xr.Dataset, path: Path) -> None:
+    """Write a dataset, compressed, in single precision; an earlier one stays until it is whole."""
+    single = {name: v.astype("float32") for name, v in found.data_vars.items() if v.dtype == np.float64}
+    write_dataset(found.assign(single), path, "make room and give the same command")

@@ -22,7 +22,9 @@ def writes(*lines):
 @TARGETS
 def test_requests_that_come_to_nothing(tmp_path, target):
     """Counted by hand along the same trajectory: a pulse of 0.01, at most two pulses, |w| < 0.3, 12 pulses of life."""
-    replaced = writes("n = clip(floor(request/0.01 + 0.5), -2, 2)", "w = clip(w + 0.01*n, -0.3, 0.3)", "writes += abs(n)")
+    replaced = writes(
+        "n = clip(floor(request/0.01 + 0.5), -2, 2)", "w = clip(w + 0.01*n, -0.3, 0.3)", "writes += abs(n)"
+    )
     made = circuit(tmp_path, ["device: {endurance: {w: 12}}"], replace=replaced, eta=0.1)
     chip = mgd.Session(made, target=target, dtype="float64", seed=2, data=DATA)
     counts = np.zeros(4)

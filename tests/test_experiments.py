@@ -7,7 +7,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import xarray as xr
+
+import mgdcircuits as mgd
+from mgdcircuits.progress import Progress
 
 ROOT = Path(__file__).parent.parent
 
@@ -18,6 +22,33 @@ def quick(name: str, out: Path) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
+
+
+def test_a_run_of_a_study_goes_on(tmp_path, monkeypatch):
+    """One that was stopped goes on, one that is complete is read, one of another circuit is done anew."""
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    import study
+
+    class Stops(Progress):
+        def row(self, iteration, values):
+            if iteration == 40:
+                raise KeyboardInterrupt
+
+    def circuit(eta):
+        return mgd.load(ROOT / "netlists" / "xor.yaml", eta=eta)
+
+    def trained(eta, **further):
+        options = study.Options("quick", seed=1, workers=1, out=tmp_path, begun=0)
+        return study.trained("part", circuit(eta), options, **how, **further)
+
+    how = {"iterations": 60, "evaluate_every": 20, "seed": 1, "target": "numpy"}
+    with pytest.raises(KeyboardInterrupt, match="the same command goes on"):
+        trained(3, progress=Stops(60, False))
+    whole = mgd.train(circuit(3), record=[], progress=False, **how)
+    found = trained(3, progress=False)
+    assert found.drop_vars("wall_seconds").equals(whole.drop_vars("wall_seconds"))
+    assert trained(3).identical(found)
+    assert not trained(2, progress=False)["cost_test"].equals(found["cost_test"])
 
 
 def test_gradient_convergence(tmp_path):
@@ -47,6 +78,7 @@ def test_imperfections(tmp_path):
     snr = found["cost_change_snr"].sel(imperfection="cost_noise").mean("seed")
     assert 0.3 < float(snr[0]) < 3 and float(snr[-1]) < 0.01
     assert (tmp_path / "imperfections_quick.png").stat().st_size > 20_000
+    assert not list(tmp_path.glob("*.part.nc*"))
 
 
 def test_write_cycles(tmp_path):

@@ -121,7 +121,9 @@ def test_the_front_has_no_option_that_another_beats():
 
 def test_other_swept_names_are_chosen():
     base = made(climbs({1: 1.0, 10: 1.0, 100: 1.0}))
-    both = xr.concat([base, base], xr.IndexVariable("d", [1, 2]), data_vars="all", coords=["hardware_seconds", "update_period"])
+    both = xr.concat(
+        [base, base], xr.IndexVariable("d", [1, 2]), data_vars="all", coords=["hardware_seconds", "update_period"]
+    )
     both = both.assign_coords(parameter_size=base["parameter_size"])
     with pytest.raises(RunError, match="d is swept too; choose one of its values with --at d=VALUE: 1, 2"):
         plan(both)

@@ -42,6 +42,7 @@ from mgdcircuits.circuit.program import (
     steps,
 )
 from mgdcircuits.circuit.topology import Dense, Sparse
+from mgdcircuits.codegen import winograd
 from mgdcircuits.codegen.codes import codes_of_bits
 from mgdcircuits.codegen.concurrent import Together, together
 from mgdcircuits.codegen.fuse import Fused, Fusion, is_local, positions_of, runs, spreadable
@@ -182,6 +183,7 @@ class Emitter:
 #include <mgd/sparse.hpp>
 #include <mgd/together.hpp>
 #include <mgd/units.hpp>
+#include <mgd/winograd.hpp>
 
 namespace mgd_generated {{
 using namespace mgd;
@@ -634,9 +636,12 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
 
     def _operands(self, kernel: Kernel, needed: set[str], kind: str) -> list[str]:
         """Definitions of the per-element operands that are needed, draws last."""
+        return list(self._named_operands(kernel, needed, kind).values())
+
+    def _named_operands(self, kernel: Kernel, needed: set[str], kind: str) -> dict[str, str]:
         chosen = [(n, o) for n, o in kernel.operands.items() if n in needed and self._uniform(o) is None]
         chosen.sort(key=lambda item: isinstance(item[1], Random))
-        return [self._operand(n, o, kind) for n, o in chosen]
+        return {n: self._operand(n, o, kind) for n, o in chosen}
 
     def _uniforms(self, kernel: Kernel, needed: set[str]) -> list[str]:
         lines = []
@@ -897,7 +902,10 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         if kernel.winner:
             used |= names(kernel.winner)
         lines = self._uniforms(kernel, used)
-        loads: list[str] = self._operands(kernel, names(text), "V")
+        loads = self._named_operands(kernel, names(text), "V")
+        product = None
+        if self._pays(kernel):
+            product = winograd.factors(text, lambda n: parts[n][0] if n in parts else kind(n))
         zero = {n for n, o in kernel.operands.items() if isinstance(o, Read) and o.amplitude}
         in_place: list[str] = []  # parts evaluated where they are used, ...
         unperturbed: list[str] = []  # ... and where perturbations are zero
@@ -910,17 +918,50 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
             lines_of, load = self._hoist_side(kernel, name, where, part, number)
             lines += lines_of
             if load:
-                loads.append(load)
+                loads[name] = load
         result = f"return V({cpp_expression(text)});"
         if not is_local(kernel):
             lines = [*self.preparation, *lines]
             self.preparation = []
-        lines += self._of_synapse("f", [*loads, *in_place, result])
+        lines += self._of_synapse("f", [*loads.values(), *in_place, result])
         clean = in_place != unperturbed
         if clean:
-            lines += self._of_synapse("clean", [*loads, *unperturbed, result])
+            lines += self._of_synapse("clean", [*loads.values(), *unperturbed, result])
+        if product:
+            weight, value = product
+            self._transformed(kernel, weight, parts)
+            inside = [*(loads[n] for n in loads if n in names(value)), f"return V({cpp_expression(value)});"]
+            lines += [f"const auto value = [=, &s](auto pre, auto block) {LAMBDA} {{ {' '.join(inside)} }};"]
         lines += self._topology(kernel)
-        return lines + self._collect(kernel, step, clean)
+        return lines + self._collect(kernel, step, clean, len(parts) if product else None)
+
+    def _pays(self, kernel: Couple) -> bool:
+        """Whether whole blocks of replicas of one member are summed with fewer products."""
+        replicas = self.layout.batch > 1 and "Index" in self.layout.blocks
+        summed = is_local(kernel) and kernel.into is Into.POST and kernel.reduce is not Reduce.MAX
+        return replicas and summed and winograd.pays(kernel.topology)
+
+    def _transformed(self, kernel: Couple, weight: str, parts: Mapping[str, tuple]) -> None:
+        """Adds to the preparation: weights as the sum with fewer products wants them, in the buffer after the parts."""
+        whole = f"Winograd<{kernel.topology.cpp_type()}>"
+        loads = []
+        used = names(weight)
+        for number, (name, (where, part)) in enumerate(parts.items()):
+            if name in used and where == "uniform":
+                used |= names(part)
+                loads.append(f"const double {name} = {cpp_expression(part)};")
+            elif name in used:
+                loads.append(f"const T {name} = {name}_of[syn * Y::MP + m];")
+                self.preparation.append(f"const T* const {name}_of = s.at(slot + {number});")
+        reads = self._named_operands(kernel, used, "scalar")
+        self.borrowed.append(None)
+        self.preparation += [
+            *self._uniforms(kernel, used),
+            f"T* const transformed = s.buffer(slot + {len(parts)}, {whole}::n_weights * Y::MP);",
+            f"{whole}::transform<T>(s.threads, Y::MP, [=](Index syn, Index m) {LAMBDA} {{",
+            f"  {' '.join([*reads.values(), *loads])} return T({cpp_expression(weight)});",
+            "}, transformed);",
+        ]
 
     @staticmethod
     def _of_synapse(name: str, inside: list[str]) -> list[str]:
@@ -1004,7 +1045,7 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
             return [f"const Sparse& topology = s.edges[{number}];"]
         return [f"const {kernel.topology.cpp_type()} topology{{}};"]
 
-    def _collect(self, kernel: Couple, step: Step, clean: bool) -> list[str]:
+    def _collect(self, kernel: Couple, step: Step, clean: bool, transformed: int | None) -> list[str]:
         target = kernel.writes["target"]
         pointer = _pointer(target)
         add = "true" if kernel.add else "false"
@@ -1016,11 +1057,20 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         value = f"Y::rep({pointer}, {target.n}, {unit}, block) + acc" if kernel.add else "acc"
         if kernel.into is Into.POST:
             maximum = "true" if kernel.reduce is Reduce.MAX else "false"
-            gather = f"gather<Y, {maximum}>(topology, s.threads, block, f, store);"
+
+            def gather(of_synapse: str) -> str:
+                return f"gather<Y, {maximum}>(topology, s.threads, block, {of_synapse}, store);"
+
+            collect = gather("f")
             if clean:
                 idle = " && ".join(f"{_factor(a)} == 0" for a in sorted(kernel.perturbations()))
-                gather = f"if ({idle}) {gather.replace(' f,', ' clean,')} else {gather}"
-            return [*self._store(step, target, value), gather]
+                collect = f"if ({idle}) {gather('clean')} else {collect}"
+            if transformed is not None:
+                whole = f"Winograd<{kernel.topology.cpp_type()}>"
+                weights = f"s.held[slot + {transformed}] + Y::member(block) * {whole}::n_weights"
+                fewer = f"{whole}::gather<V>(s.threads, Index(block), {weights}, value, store);"
+                collect = f"if constexpr (!std::is_same<std::decay_t<decltype(block)>, Few>::value) {fewer} else {collect}"
+            return [*self._store(step, target, value), collect]
         store = f"[&](Index {unit}, Index block, V acc) {LAMBDA} {{ Y::put({pointer}, {target.n}, {unit}, block, {value}); }}"
         if kernel.winner:
             if "Pool2d" not in kernel.topology.cpp_type():

@@ -421,7 +421,9 @@ def topology_source() -> str:
             )
             functions += f" else first_winner<float, 16, {topology.cpp}>(*c); return; }}\n"
         every = str(name in EVERY_WIDTH).lower()
-        functions += f"  with_team(c->threads, 1e9, [&] {{ lanes<{every}>(is_double, W, {topology.cpp}{{}}, *c); }});\n}}\n"
+        functions += (
+            f"  with_team(c->threads, 1e9, [&] {{ lanes<{every}>(is_double, W, {topology.cpp}{{}}, *c); }});\n}}\n"
+        )
     return TOPOLOGY_SOURCE % {"functions": functions}
 
 

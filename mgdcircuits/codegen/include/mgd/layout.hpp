@@ -123,7 +123,7 @@ struct Layout {
       return Lanes<T, w>::of(raw::evens<T, w>(Lanes<T, w>::load(from).v, Lanes<T, w>::load(from + w).v));
     } else {
       return gathered<T, few, S>([&](auto k) __attribute__((always_inline)) {
-        constexpr int place = decltype(k)::value < Lo ? Lo : decltype(k)::value < Hi ? decltype(k)::value : Hi - 1;
+        constexpr int place = Next<S, Lo, Hi, Stride>::existing(decltype(k)::value);
         return load<Lanes<T, few>>(from + place * Stride * few);
       });
     }
@@ -143,7 +143,7 @@ struct Layout {
       return repeated<few>(Lanes<T, S>::load(from));
     } else {
       return gathered<T, few, S>([&](auto k) __attribute__((always_inline)) {
-        constexpr int place = decltype(k)::value < Lo ? Lo : decltype(k)::value < Hi ? decltype(k)::value : Hi - 1;
+        constexpr int place = Next<S, Lo, Hi, Stride>::existing(decltype(k)::value);
         return Lanes<T, few>(static_cast<T>(from[place * Stride * MP]));
       });
     }
@@ -162,14 +162,14 @@ struct Layout {
   static MGD_INLINE Lanes<T, Units::places * few> rep(const A* p, Index n, Channels<Units> c, Few block) {
     if (c.one()) return rep(p, n, Same<Units::places>{c.of(Units::begin)}, block);
     return gathered<T, few, Units::places>([&](auto k) __attribute__((always_inline)) {
-      return load<Lanes<T, few>>(p + start(n, block) + c.of(Channels<Units>::existing(k)) * few);
+      return load<Lanes<T, few>>(p + start(n, block) + c.of(Units::existing(k)) * few);
     });
   }
   template <class A, class Units>
   static MGD_INLINE Lanes<T, Units::places * few> mem(const A* p, Channels<Units> c, Few block) {
     if (c.one()) return mem(p, Same<Units::places>{c.of(Units::begin)}, block);
     return gathered<T, few, Units::places>([&](auto k) __attribute__((always_inline)) {
-      return Lanes<T, few>(static_cast<T>(p[c.of(Channels<Units>::existing(k)) * MP + member(block)]));
+      return Lanes<T, few>(static_cast<T>(p[c.of(Units::existing(k)) * MP + member(block)]));
     });
   }
   template <class A, int S, int Hi>

@@ -22,6 +22,8 @@ struct Few {
 template <int S, int Lo = 0, int Hi = S, int Stride = 1>
 struct Next {
   static constexpr int places = S, begin = Lo, end = Hi, stride = Stride;
+  // A place whose unit exists, for those whose unit does not.
+  static constexpr int existing(int place) { return place < Lo ? Lo : place < Hi ? place : Hi - 1; }
   Index u;
 };
 template <int S>
@@ -37,10 +39,6 @@ struct Channels {
   Index positions;
   MGD_INLINE Index of(int place) const { return (units.u + place * Units::stride) / positions; }
   MGD_INLINE bool one() const { return of(Units::begin) == of(Units::end - 1); }
-  // A place whose unit exists, for those whose unit does not.
-  static constexpr int existing(int place) {
-    return place < Units::begin ? Units::begin : place < Units::end ? place : Units::end - 1;
-  }
 };
 
 // The channel of a unit.
