@@ -169,6 +169,7 @@ class Emitter:
 #include <new>
 #include <utility>
 #include <vector>
+#include <mgd/buffers.hpp>
 #include <mgd/conv2d.hpp>
 #include <mgd/counters.hpp>
 #include <mgd/dense.hpp>
@@ -205,14 +206,13 @@ struct Now {{
   double x_scale = 1;
 }};
 
-struct Session : Now {{
+struct Session : Now, Buffers<T> {{
 {members}  const T* zeros = nullptr;  // what a perturbation that is not active reads
   Now& now() {{ return *this; }}
   std::vector<std::uint64_t> keys;          // [site][MP]
   std::vector<std::uint64_t> lane_keys;     // [site][L]
   std::vector<std::uint32_t> lane_replica;  // [L]
   std::vector<std::uint32_t> no_replica;    // [MP]
-  std::vector<std::vector<T>> scratch;
   int threads = 1;
   std::vector<Sparse> edges;
   std::vector<std::shared_ptr<Session>> others;  // for other threads, which run parts of an iteration
@@ -233,31 +233,8 @@ struct Session : Now {{
   const std::uint64_t* site_keys(int site) const {{ return keys.data() + site * Y::MP; }}
   const std::uint64_t* block_keys(int site, Index block) const {{ return lane_keys.data() + site * Y::L + block * Y::W; }}
   const std::uint32_t* block_replica(Index block) const {{ return lane_replica.data() + block * Y::W; }}
-  T* buffer(int k, Index n) {{
-    if (static_cast<int>(scratch.size()) <= k) scratch.resize(k + 1);
-    if (static_cast<Index>(scratch[k].size()) < n + 2 * room) scratch[k].resize(n + 2 * room);
-    if (static_cast<int>(held.size()) <= k) held.resize(k + 1);
-    held[k] = at(k);
-    return at(k);
-  }}
-  // Whether what slot k holds was evaluated before a parameter changed, or with other factors of perturbations.
-  std::vector<std::pair<std::int64_t, std::vector<double>>> evaluated;
-  bool stale(int k, std::initializer_list<double> factors) {{
-    if (static_cast<int>(evaluated.size()) <= k) evaluated.resize(k + 1, {{-1, {{}}}});
-    auto& [when, with] = evaluated[k];
-    if (when == version && std::equal(with.begin(), with.end(), factors.begin(), factors.end())) return false;
-    when = version;
-    with = factors;
-    return true;
-  }}
-  std::vector<const T*> held;  // the buffer of a slot, or an array that is what it would hold
-  void borrow(int slot, int k, const T* array) {{
-    if (static_cast<int>(held.size()) <= slot + k) held.resize(slot + k + 1);
-    held[slot + k] = array;
-    if (static_cast<int>(evaluated.size()) > slot) evaluated[slot].first = -1;
-  }}
-  static constexpr Index room = slack / sizeof(T);
-  T* at(int k) {{ return scratch[k].data() + room; }}
+  std::vector<Buffers<T>> by_thread;  // what each thread evaluates for itself
+  Buffers<T>& mine() {{ return by_thread[thread_number()]; }}
 }};
 """
 
@@ -341,6 +318,7 @@ void mgd_watch(Session* s, const double* const* numbers, int n) {{ s->watched.as
 // Runs a phase n times, or until a watched number is not finite; whether all are. Iterations are counted in n_p.
 int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64_t offset, int threads) {{
   s->threads = threads; s->n_p = *n_p; s->offset = offset;
+  s->by_thread.resize(std::max<std::size_t>(s->by_thread.size(), threads));
   ++s->version;  // parameters are written between calls
   bool finite = true;
   with_team(threads, {most} * double(Y::R), [&] {{
@@ -452,7 +430,9 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         if self.layout.members > 1:
             return set()
         parts = [node for node in together(self.program) if isinstance(node, Together)]
-        return codes_of_bits(self.program, self._is_code, self._met_once) - {n for node in parts for n in node.private}
+        return codes_of_bits(self.program, self._is_code, lambda c: self._met_once(c) or self._apart(c)) - {
+            n for node in parts for n in node.private
+        }
 
     @staticmethod
     def _numbers(array: Array) -> str:
@@ -472,10 +452,12 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         """Steps in which replicas do not meet: all of them for one lane block after another."""
         steps = self.fusion.fused(group)
         calls = [self._call(step) for step in steps]
-        first = [line for step in steps for line in self._prepared(step)]
+        first, apart = [], []
+        for step in steps:
+            (apart if self._apart(step.kernel) else first).extend(self._prepared(step))
         work = sum(self._work(step.kernel) for step in group)
         opening = f"over_blocks<Y>(s.threads, {work} * double(Y::R), [&](auto block) {{"
-        return [*first, opening, *(f"  {c}" for c in calls), "});"]
+        return [*first, opening, *(f"  {c}" for c in (*apart, *calls)), "});"]
 
     def _prepared(self, step: Step) -> list[str]:
         """What a coupling evaluates once a synapse, beforehand; what did not change since is not evaluated again."""
@@ -485,11 +467,15 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         call = self._call(step, "_prepare")
         if any(isinstance(o, Word) for o in step.kernel.operands.values()):
             return [call]
+        where = self._buffers(step.kernel)
         factors = [repr(float(step.factor)) for a in made.amplitudes if a in step.active & step.kernel.perturbations()]
         if not factors and made.borrows:
             arrays = [s_.array for s_ in made.borrows]
-            return [f"s.borrow({made.slot}, {k}, s.{self._array(a.name)});" for k, a in enumerate(arrays)]
-        return [f"if (s.stale({made.slot}, {{{', '.join(factors)}}})) {call}"]
+            return [f"{where}.borrow({made.slot}, {k}, s.{self._array(a.name)});" for k, a in enumerate(arrays)]
+        return [f"if ({where}.stale(s.version, {made.slot}, {{{', '.join(factors)}}})) {call}"]
+
+    def _buffers(self, kernel: Kernel) -> str:
+        return "s.mine()" if self._apart(kernel) else "s"
 
     @staticmethod
     def _work(kernel: Kernel) -> int:
@@ -775,10 +761,8 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
                 )
             elif operand.index is Index.ZERO:
                 inside.append(f"auto {name} = of_members<Y>({_pointer(operand.array)}, k);")
-            elif operand.array.name in self.coded:
-                inside.append(f"auto {name} = {_pointer(operand.array)}.template lanes<16>(k);")
             else:
-                inside.append(f"auto {name} = V::load({_pointer(operand.array)} + k);")
+                inside.append(f"auto {name} = {self._number(operand)};")
         inside += self._statements(kernel, [s for s in statements if s[0] not in counts], "V")
         inside += [f"put_first({_pointer(a)} + k, {n}, exist);" for n, a in kernel.writes.items() if n not in counts]
         for name, text in counts.items():
@@ -789,6 +773,11 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
             else:
                 inside.append(f"add_whole({_pointer(array)} + k, V({cpp_expression(text)}), exist);")
         return lines, inside
+
+    def _number(self, operand: Read) -> str:
+        """The numbers k, k + 1, ... of an array per member."""
+        pointer = _pointer(operand.array)
+        return f"{pointer}.template lanes<16>(k)" if operand.array.name in self.coded else f"V::load({pointer} + k)"
 
     def _size_of_code(self, kernel: Elements, statements: Sequence[tuple[str, str]]) -> str | None:
         """The size of the signs that a kernel draws, if it does nothing else."""
@@ -877,27 +866,38 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
 
     # Couplings
 
+    def _side(self, kernel: Couple, name: str) -> str | None:
+        """What a name depends on: the pre or post side, the synapse, nothing; None for what no part of an expression has."""
+        operand = kernel.operands.get(name)
+        if operand is None or isinstance(operand, Random | Position):
+            return None
+        if self._uniform(operand) is not None:
+            return "uniform"
+        if operand.index is Index.SYNAPSE:
+            return "syn" if operand.array.sharing is Sharing.MEMBER else None
+        sides = {Index.PRE: "pre", Index.PRE_CHANNEL: "pre", Index.POST: "post", Index.POST_CHANNEL: "post"}
+        return sides.get(operand.index)
+
+    def _sides(self, kernel: Couple) -> tuple[str, dict[str, tuple[str, str]]]:
+        """The expression of a coupling, and its parts that depend on one side."""
+        return split(kernel.statements[0].expression, lambda n: self._side(kernel, n), "hoisted_")
+
+    def _apart(self, kernel: Kernel) -> bool:
+        """Whether every thread evaluates for itself what depends on a synapse.
+
+        Synapses of a dense coupling are as many as places where they are used: one thread would wait for what the other wrote.
+        """
+        if not isinstance(kernel, Couple) or not is_local(kernel) or not isinstance(kernel.topology, Dense):
+            return False
+        if self.layout.members > 1 or self._met_once(kernel):
+            return False
+        parts = self._sides(kernel)[1].values()
+        operands = [kernel.operands[n] for _, part in parts for n in names(part)]
+        real = all(isinstance(o, Read) and o.array.precision is Precision.REAL for o in operands)
+        return real and all(where == "syn" and is_cheap(part) for where, part in parts)
+
     def _couple(self, kernel: Couple, step: Step) -> list[str]:
-        side = {
-            Index.PRE: "pre",
-            Index.PRE_CHANNEL: "pre",
-            Index.POST: "post",
-            Index.POST_CHANNEL: "post",
-            Index.SYNAPSE: "syn",
-        }
-
-        def kind(name: str):
-            operand = kernel.operands.get(name)
-            if operand is None or isinstance(operand, Random | Position):
-                return None
-            if self._uniform(operand) is not None:
-                return "uniform"
-            if operand.index is Index.ZERO:
-                return None
-            found = side[operand.index]
-            return found if found != "syn" or operand.array.sharing is Sharing.MEMBER else None
-
-        text, parts = split(kernel.statements[0].expression, kind, "hoisted_")
+        text, parts = self._sides(kernel)
         used = names(text) | {n for _, part in parts.values() for n in names(part)}
         if kernel.winner:
             used |= names(kernel.winner)
@@ -905,7 +905,7 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         loads = self._named_operands(kernel, names(text), "V")
         product = None
         if self._pays(kernel):
-            product = winograd.factors(text, lambda n: parts[n][0] if n in parts else kind(n))
+            product = winograd.factors(text, lambda n: parts[n][0] if n in parts else self._side(kernel, n))
         zero = {n for n, o in kernel.operands.items() if isinstance(o, Read) and o.amplitude}
         in_place: list[str] = []  # parts evaluated where they are used, ...
         unperturbed: list[str] = []  # ... and where perturbations are zero
@@ -991,6 +991,10 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         n = {"pre": kernel.topology.n_pre, "post": kernel.topology.n_post, "syn": kernel.topology.n_synapses}[where]
         buffer = f"s.buffer(slot + {number}, {n}LL * "
         self.borrowed.append(self._unperturbed(kernel, part) if where == "syn" else None)
+        if self._apart(kernel):
+            self.preparation += self._evaluated(kernel, name, part, f"s.mine().buffer(slot + {number}, {n}LL * Y::MP)")
+            lines = [f"const T* const {name}_of = s.mine().held[slot + {number}];"]
+            return lines, f"const V {name} = Y::mem({name}_of, syn, block);"
         if where == "syn":
             loads = []
             for operand_name in sorted(names(part)):
@@ -1021,6 +1025,23 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
             loop = ["for (Index block = 0; block < Y::NB; ++block) {", *(f"  {line}" for line in loop), "}"]
         lines = [f"T* const {name}_of = s.at(slot + {number});", *loop]
         return lines, f"const V {name} = Y::rep({name}_of, {n}, {where}, block);"
+
+    def _evaluated(self, kernel: Couple, name: str, part: str, buffer: str) -> list[str]:
+        """The loop over synapses that evaluates a part, in vectors of neighbours."""
+        loads = []
+        for operand_name in sorted(names(part)):
+            operand = kernel.operands[operand_name]
+            factor = f"V({_factor(operand.array.name)}) * " if operand.amplitude else ""
+            loads.append(f"const V {operand_name} = {factor}{self._number(operand)};")
+        return [
+            "{",
+            f"  T* const {name}_of = {buffer};",
+            f"  over_numbers<Y>(s.threads, {kernel.topology.n_synapses}LL * Y::MP, [=](Index k, auto exist) {LAMBDA} {{",
+            f"    using V = Lanes<T, 16>; {' '.join(loads)}",
+            f"    put_first({name}_of + k, V({cpp_expression(part)}), exist);",
+            "  });",
+            "}",
+        ]
 
     @staticmethod
     def _side_positions(kernel: Couple, used: set[str], n: int) -> int:
@@ -1069,7 +1090,9 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
                 whole = f"Winograd<{kernel.topology.cpp_type()}>"
                 weights = f"s.held[slot + {transformed}] + Y::member(block) * {whole}::n_weights"
                 fewer = f"{whole}::gather<V>(s.threads, Index(block), {weights}, value, store);"
-                collect = f"if constexpr (!std::is_same<std::decay_t<decltype(block)>, Few>::value) {fewer} else {collect}"
+                collect = (
+                    f"if constexpr (!std::is_same<std::decay_t<decltype(block)>, Few>::value) {fewer} else {collect}"
+                )
             return [*self._store(step, target, value), collect]
         store = f"[&](Index {unit}, Index block, V acc) {LAMBDA} {{ Y::put({pointer}, {target.n}, {unit}, block, {value}); }}"
         if kernel.winner:
