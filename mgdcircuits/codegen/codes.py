@@ -9,6 +9,8 @@ from mgdcircuits.circuit.program import Couple, Elements, Index, Kernel, Program
 from mgdcircuits.codegen.merge import in_vectors
 from mgdcircuits.netlist.spec import Sharing
 
+OF_A_CALL = 128  # bits of a call of the generator; with fewer there is nothing to gain
+
 
 def codes_of_bits(program: Program, is_code: Callable[[Kernel], bool], in_place: Callable[[Couple], bool]) -> set[str]:
     """Arrays of signs that are drawn once an iteration and read by sums, or number by number, where they are used.
@@ -32,7 +34,7 @@ def codes_of_bits(program: Program, is_code: Callable[[Kernel], bool], in_place:
     for step in steps(nodes):
         kernel = step.kernel
         written = {a.name for a in kernel.writes.values()}
-        code = is_code(kernel)
+        code = is_code(kernel) and kernel.n > OF_A_CALL
         others |= written & drawn if code else written
         drawn |= written if code else set()
         for operand in kernel.operands.values():
