@@ -29,6 +29,8 @@ from mgdcircuits.codegen.hoist import increments
 from mgdcircuits.codegen.rendering import names
 from mgdcircuits.netlist.spec import Sharing
 
+PIECE = 1024  # parameters that are done at a time; fewer than that stay in the first cache anyway
+
 
 @dataclass(frozen=True, eq=False)
 class Merged(Kernel):
@@ -104,7 +106,7 @@ def _hands(maker: Node, taker: Node) -> bool:
     if not all(isinstance(s, Step) and isinstance(s.kernel, Elements) and not s.rename for s in steps):
         return False
     one, other = maker.kernel, taker.kernel
-    if one.n != other.n or not (_plain(one) and _plain(other)):
+    if one.n != other.n or one.n <= PIECE or not (_plain(one) and _plain(other)):
         return False
     made, taken = ({a.name for a in k.writes.values()} for k in (one, other))
     return bool(made & other.reads()) and not (made & _common(other) or taken & _common(one))

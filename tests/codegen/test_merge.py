@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 import mgdcircuits as mgd
 from mgdcircuits.circuit import builder
-from mgdcircuits.circuit.program import Copy, Count, Every, Random, Step
+from mgdcircuits.circuit.program import Copy, Count, Every, Index, Random, Scope, Step
 from mgdcircuits.codegen.merge import Due, Merged, merge
 
 MLP = "fashion_mnist_mlp.yaml"
@@ -26,10 +28,11 @@ def estimate(nodes: list, name: str) -> int:
 def test_an_estimate_waits_for_its_update(nodes) -> None:
     (due,) = (n for n in merge(nodes) if isinstance(n, Due))
     (every,) = (n for n in nodes if isinstance(n, Every) and n.period == due.period)
-    assert all(isinstance(step.kernel, Merged) for step in due.body)
-    assert [step.kernel.parts[1] for step in due.body] == [step.kernel for step in every.body]
-    assert [step.kernel.parts[0] for step in due.body] == [step.kernel for step in due.otherwise]
-    assert len(merge(nodes)) == len(nodes) - len(every.body)
+    merged = [(k, step.kernel.parts) for k, step in enumerate(due.body) if isinstance(step.kernel, Merged)]
+    assert [taker.name for _, (_, taker) in merged] == ["wp/hidden.w/update"]  # the other parameters are few
+    assert [taker for _, (_, taker) in merged] == [every.body[k].kernel for k, _ in merged]
+    assert [maker for _, (maker, _) in merged] == [step.kernel for step in due.otherwise]
+    assert len(due.body) == len(every.body) and len(merge(nodes)) == len(nodes) - len(merged)
 
 
 @pytest.mark.parametrize("between", [Copy("hidden.w:G", "other"), Copy("other", "hidden.theta_w"), Count("n_p")])
@@ -40,8 +43,10 @@ def test_an_estimate_that_something_else_needs_stays(nodes, between) -> None:
     assert kept is nodes[place] and found.index(between) > found.index(kept)
 
 
-def test_an_update_that_draws_runs_by_itself(netlists) -> None:
-    program, _ = builder.build(mgd.load(netlists / "crossbar_rram.yaml"))
-    dues = [node for node in merge(program.iteration) if isinstance(node, Due)]
-    drawing = [s for d in dues for s in d.body if any(isinstance(o, Random) for o in s.kernel.operands.values())]
-    assert drawing and not any(isinstance(step.kernel, Merged) for step in drawing)
+def test_an_update_that_draws_runs_by_itself(nodes) -> None:
+    noise = Random("randn", "noise", Scope.WRITE, Index.ELEMENT)
+    place = next(k for k, n in enumerate(nodes) if isinstance(n, Every) and n.period != "period_x")
+    kernels = [step.kernel for step in nodes[place].body]
+    body = tuple(Step(replace(kernel, operands={**kernel.operands, "noise": noise})) for kernel in kernels)
+    found = [*nodes[:place], replace(nodes[place], body=body), *nodes[place + 1 :]]
+    assert any(isinstance(n, Due) for n in merge(nodes)) and merge(found) == found
