@@ -12,6 +12,7 @@
 #include "functions.hpp"
 #include "lanes.hpp"
 #include "parallel.hpp"
+#include "signs.hpp"
 #include "tiles.hpp"
 #include "units.hpp"
 
@@ -150,6 +151,12 @@ struct Layout {
   template <class A, int S>
   static MGD_INLINE Lanes<T, S * few> mem(const A* p, Same<S> u, Few block) {
     return Lanes<T, S * few>(static_cast<T>(p[u.u * MP + member(block)]));
+  }
+  // A code of signs, of the only member.
+  static MGD_INLINE V mem(Signs<T> p, Index i, Index) { return V(p[i]); }
+  template <int S, int Lo, int Hi>
+  static MGD_INLINE Lanes<T, S * few> mem(Signs<T> p, Next<S, Lo, Hi> u, Few) {
+    return repeated<few>(p.template lanes<S>(u.u));
   }
   template <class A, class Units>
   static MGD_INLINE Lanes<T, Units::places * few> rep(const A* p, Index n, Channels<Units> c, Few block) {
@@ -341,23 +348,26 @@ inline void over_units(int threads, double work, const Block&, const F& f) {
 }
 
 // f(k, exist) for the n numbers of an array per member, in vectors of 16 neighbours k, k + 1, ... of which `exist` do: the same
-// arithmetic for each number, so that a member has the same bits alone.
-template <class Y, class F>
-inline void over_numbers(int threads, Index n, const F& f) {
-  constexpr Index run = 4096;
-  parallel_for(threads, (n + run - 1) / run, static_cast<double>(n) * 4, [&](Index task) {
-    const F local(f);
+// arithmetic for each number, so that a member has the same bits alone. The work of a parameter counts as that of a synapse: a
+// coupling and an update are then both shared out, or neither is, and a thread finds in its cache what it has used before.
+// Several functions take turns, for pieces that stay in the first cache.
+template <class Y, class... F>
+inline void over_numbers(int threads, Index n, const F&... f) {
+  constexpr Index run = 1024;
+  parallel_for(threads, (n + run - 1) / run, static_cast<double>(n) * (Y::NB >= threads ? 4 : 1), [&](Index task) {
     const Index end = (task + 1) * run < n ? (task + 1) * run : n;
-    Index k = task * run;
-    for (; k + 16 <= end; k += 16) local(k, std::integral_constant<int, 16>{});
-    if (k < end) local(k, static_cast<int>(end - k));
+    const auto piece = [&](const auto local) {  // a copy
+      Index k = task * run;
+      for (; k + 16 <= end; k += 16) local(k, std::integral_constant<int, 16>{});
+      if (k < end) local(k, static_cast<int>(end - k));
+    };
+    (piece(f), ...);
   });
 }
 // f(elements, first) for the elements of an array per member, some calls of the generator at once.
-template <class Y, class F>
+template <class Y, Index run = (Y::MP >= 8 ? 128 : 1024 / Y::MP / 128 * 128), class F>
 inline void over_elements(int threads, Index elements, const F& f) {
-  constexpr Index run = Y::MP >= 32 ? 128 : 4096 / Y::MP / 128 * 128;
-  parallel_for(threads, (elements + run - 1) / run, static_cast<double>(elements * Y::MP) * 4, [&](Index task) {
+  parallel_for(threads, (elements + run - 1) / run, static_cast<double>(elements * Y::MP) * (Y::NB >= threads ? 4 : 1), [&](Index task) {
     f(elements - task * run < run ? elements - task * run : run, task * run);
   });
 }

@@ -31,7 +31,7 @@ inline int thread_number() {
 }
 
 // The threads of a run. Each has a range of the tasks of a loop, the same in every loop of that form, so that it finds its data in
-// its own cache; when its range is done it takes from the others'.
+// its own cache; when its range is done and it has waited for a while it takes from the others'.
 class Team {
  public:
   explicit Team(int threads) : ranges_(static_cast<std::size_t>(threads)) {}
@@ -44,18 +44,21 @@ class Team {
     context_ = &f;
     done_.store(0, std::memory_order_relaxed);
     ++loop_;
-    for (int t = 0; t < threads(); ++t) {
+    for (int t = threads() - 1; t >= 0; --t) {  // its own last: the others look for theirs first
       const auto begin = static_cast<std::uint64_t>(first(t)), end = static_cast<std::uint64_t>(first(t + 1));
       ranges_[t].tasks.store(loop_ << 32 | end << 16 | begin, std::memory_order_release);
     }
-    while (work(0)) {
+    for (int waited = 0; done_.load(std::memory_order_acquire) != n;) {
+      if (work(0, waited > patience))
+        waited = 0;
+      else
+        wait(waited++);
     }
-    for (int waited = 0; done_.load(std::memory_order_acquire) != n; ++waited) wait(waited);
   }
   // What the other threads do until the first one ends the run.
   void serve(int thread) {
     for (int waited = 0; !over_.load(std::memory_order_acquire); ++waited) {
-      if (work(thread))
+      if (work(thread, waited > patience))
         waited = 0;
       else
         wait(waited);
@@ -68,9 +71,12 @@ class Team {
     std::atomic<std::uint64_t> tasks{0};  // loop number (32 bits), end (16), the next task (16)
   };
 
-  // Takes a task, if one is left, and does it.
-  bool work(int thread) {
-    for (int k = 0; k < threads(); ++k) {
+  // Pauses, some 5 us, before a thread takes from another's range: that moves data from one cache to another.
+  static constexpr int patience = 200;
+
+  // Takes a task of its own range, or else of the `others`, if one is left, and does it.
+  bool work(int thread, bool others) {
+    for (int k = 0; k < (others ? threads() : 1); ++k) {
       auto& tasks = ranges_[(thread + k) % threads()].tasks;
       std::uint64_t now = tasks.load(std::memory_order_acquire);
       while ((now & 0xffff) < (now >> 16 & 0xffff))

@@ -69,6 +69,29 @@ inline void fill_signs(T* out, Index n, std::uint64_t key, std::uint64_t count, 
   }
 }
 
+// Words of 32 bits each: bit e of all is that of element first + e.
+inline void fill_bits(std::uint32_t* out, Index n, std::uint64_t key, std::uint64_t count, std::uint32_t replica = 0,
+                      Index first = 0) {
+  constexpr int N = 16;  // calls at once
+  for (Index e = 0; e < n; e += elements_per_call_of_bits * N) {
+    const std::uint32_t c0 = static_cast<std::uint32_t>((first + e) / elements_per_call_of_bits);
+    const philox::Calls<N> calls([&](int i) { return c0 + static_cast<std::uint32_t>(i); },
+                                 [&](int) { return replica; }, [&](int) { return key; }, count);
+    std::uint64_t words[N][2];  // two and two
+    for (int h = 0; h < N / 8; ++h) {
+      std::uint64_t pair[2][8];
+      for (int j = 0; j < 2; ++j) {
+        const philox::Words8 two = calls.word[2 * j][h] | calls.word[2 * j + 1][h] << 32;
+        std::memcpy(pair[j], &two, sizeof(two));
+      }
+      for (int i = 0; i < 8; ++i)
+        for (int j = 0; j < 2; ++j) words[8 * h + i][j] = pair[j][i];
+    }
+    const Index rest = (n - e + 31) / 32;
+    std::memcpy(out + e / 32, words, static_cast<std::size_t>(rest < 4 * N ? rest : 4 * N) * sizeof(std::uint32_t));
+  }
+}
+
 namespace philox {
 // Runs f(i, call words of calls c0 + i) for the calls that n elements need, `per_call` elements each.
 template <class F>

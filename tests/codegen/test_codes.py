@@ -1,0 +1,55 @@
+"""Codes of signs that compiled circuits keep as bits while a run lasts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import mgdcircuits as mgd
+from mgdcircuits.circuit import builder
+from mgdcircuits.codegen.cpp_emitter import Emitter, Layout, choose_lanes
+from mgdcircuits.codegen.naming import private
+from mgdcircuits.codegen.target import ITERATE
+
+MLP, CNN = "fashion_mnist_mlp.yaml", "fashion_mnist_cnn.yaml"
+CODES = ("hidden.theta_w", "logits.theta_w")
+
+
+def coded(circuit, batch: int, members: int = 1) -> set[str]:
+    program, clocks = builder.build(circuit)
+    layout = Layout("float", choose_lanes(members, batch), members, batch)
+    return Emitter(private(program), layout, clocks.ticks, clocks.evaluations, ITERATE).coded
+
+
+def test_signs_of_dense_weights_are_bits(netlists) -> None:
+    circuit = mgd.load(netlists / MLP)
+    assert coded(circuit, 1) == coded(circuit, 100) == {"hidden.theta_w"}  # the others are fewer than a call gives
+    assert coded(mgd.load(netlists / MLP, h=20), 1) == set(CODES)
+    assert not coded(circuit, 1, members=3)
+    assert all("conv" not in name for name in coded(mgd.load(netlists / CNN, d=1), 1))
+
+
+@pytest.mark.parametrize("batch", [1, 3, 40])
+def test_what_is_seen_of_them_is_numbers(netlists, batch: int) -> None:
+    """The numbers of the numpy target, after every call, with any number of threads."""
+    rng = np.random.default_rng(0)
+    x, y = rng.random((batch, 1, 28, 28)), rng.integers(0, 10, batch)
+    circuit = mgd.load(netlists / MLP)
+    made = [("numpy", 1), ("cpp", 1), ("cpp", 2), ("cpp", 3)]
+    sessions = [mgd.Session(circuit, batch=batch, seed=3, target=t, threads=n) for t, n in made]
+    for session in sessions:
+        session.present(x, y)
+    for n in (1, 2, 7):
+        for session in sessions:
+            session.step(n)
+            session.cost()
+        expected, *found = sessions
+        for name in CODES:
+            assert np.unique(expected.view(name)).size == 2
+            for session in found:
+                np.testing.assert_allclose(session.view(name), expected.view(name), rtol=1e-6, err_msg=name)
+        for array in sessions[1].program.arrays:
+            if "@" not in array.name:  # scratch
+                one, *others = (s.target.array(array.name) for s in found)
+                for other in others:
+                    np.testing.assert_array_equal(one, other, err_msg=array.name)
