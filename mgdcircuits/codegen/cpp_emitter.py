@@ -256,11 +256,8 @@ struct Session : Now, Buffers<T> {{
             f"  s->{self._code(a.name)} = {{s->own<std::uint32_t>({a.n} / 32 + 2), s->own<T>(1)}};\n" for a in coded
         )
         expanded = [f"s->{self._code(a.name)}.expand(s->{self._array(a.name)}, {a.n});" for a in coded]
-        expand = (
-            f"  if (phase == {list(self.chosen).index('iteration')} && n > 0) {{ {' '.join(expanded)} }}\n"
-            if coded
-            else ""
-        )
+        iterated = f"phase == {list(self.chosen).index('iteration')} && n > 0" if coded else ""
+        expand = f"  if ({iterated}) {{ {' '.join(expanded)} }}\n" if coded else ""
         n_sites = len(self.sites)
         return f"""
 template <class A>
@@ -429,10 +426,8 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         """Codes of signs of which memory has bits while a run lasts."""
         if self.layout.members > 1:
             return set()
-        parts = [node for node in together(self.program) if isinstance(node, Together)]
-        return codes_of_bits(self.program, self._is_code, lambda c: self._met_once(c) or self._apart(c)) - {
-            n for node in parts for n in node.private
-        }
+        found = codes_of_bits(self.program, self._is_code, lambda c: self._met_once(c) or self._apart(c))
+        return found - {n for node in together(self.program) if isinstance(node, Together) for n in node.private}
 
     @staticmethod
     def _numbers(array: Array) -> str:
@@ -889,7 +884,7 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
         """
         if not isinstance(kernel, Couple) or not is_local(kernel) or not isinstance(kernel.topology, Dense):
             return False
-        if self.layout.members > 1 or self._met_once(kernel):
+        if self.layout.members > 1 or self._met_once(kernel) or any(isinstance(o, Word) for o in kernel.operands.values()):
             return False
         parts = self._sides(kernel)[1].values()
         operands = [kernel.operands[n] for _, part in parts for n in names(part)]
@@ -1090,9 +1085,7 @@ int mgd_run(Session* s, int phase, std::int64_t n, std::int64_t* n_p, std::int64
                 whole = f"Winograd<{kernel.topology.cpp_type()}>"
                 weights = f"s.held[slot + {transformed}] + Y::member(block) * {whole}::n_weights"
                 fewer = f"{whole}::gather<V>(s.threads, Index(block), {weights}, value, store);"
-                collect = (
-                    f"if constexpr (!std::is_same<std::decay_t<decltype(block)>, Few>::value) {fewer} else {collect}"
-                )
+                collect = f"if constexpr (!std::is_same<std::decay_t<decltype(block)>, Few>::value) {fewer} else {collect}"
             return [*self._store(step, target, value), collect]
         store = f"[&](Index {unit}, Index block, V acc) {LAMBDA} {{ Y::put({pointer}, {target.n}, {unit}, block, {value}); }}"
         if kernel.winner:

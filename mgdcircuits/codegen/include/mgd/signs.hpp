@@ -28,7 +28,7 @@ struct Signs {
       using U = raw::Unsigned<V>;
       U bit;
       for (int i = 0; i < W; ++i) bit[i] = typename raw::IntOf<T>::unsigned_type(1) << i;
-      return Lanes<T, W>::of(raw::select(((bits - U{}) & bit) != 0, raw::splat<V>(size), raw::splat<V>(-size)));
+      return Lanes<T, W>::of(raw::select((raw::splat<U>(bits) & bit) != 0, raw::splat<V>(size), raw::splat<V>(-size)));
     }
   }
 };
