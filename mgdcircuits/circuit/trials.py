@@ -8,7 +8,7 @@ and measures at its end. Learning happens in the phase that `update: at` names.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from mgdcircuits.circuit import forward
 from mgdcircuits.circuit.builder import Builder, X
@@ -66,7 +66,6 @@ class TrialSystem(System):
 class TrialBuilder(Builder):
     """Makes the program of a circuit with spikes or trials."""
 
-    numbers: set[int] = field(default_factory=set)  # of the sample, that expressions read: x[0], x[1], ...
     active: frozenset[str] = frozenset()  # perturbed arrays of the trial that is being made
     factor: float = 0.0
 
@@ -85,6 +84,11 @@ class TrialBuilder(Builder):
         trial = self.circuit.spec.trial
         self.phases: tuple[Phase, ...] = trial.phases if trial else ()
         self.measures = frozenset(m.name for p in self.phases for m in p.measure)
+        task = self.circuit.spec.task
+        # what may read the sample, and the numbers of it that are read: x[0], x[1], ...
+        self.texts = [t for p in self.phases for t in (*p.set.values(), *(m.expression for m in p.measure))]
+        self.texts += [task.accuracy] if task and task.accuracy else []
+        self.numbers = {n for t in self.texts for n in sample_numbers(t)}
 
     def build(self) -> Program:
         """The program.
@@ -228,7 +232,6 @@ class TrialBuilder(Builder):
 
     def _sample_numbers(self) -> list[Node]:
         """The numbers of the presented sample that phases and measures read: x[0], x[1], ..."""
-        self._sample_array()  # finds which
         found: list[Node] = []
         for number in sorted(self.numbers):
             made = cost_steps(
@@ -239,11 +242,8 @@ class TrialBuilder(Builder):
 
     def _sample_array(self) -> Array | None:
         """The sample as the phases read it."""
-        texts = [t for p in self.phases for t in (*p.set.values(), *(m.expression for m in p.measure))]
-        task = self.circuit.spec.task
-        texts += [t for t in (task.accuracy if task else None,) if t]
-        self.numbers |= {n for t in texts for n in sample_numbers(t)}
-        if task is None or not (self.numbers or any("x" in expressions.names(t) for t in texts)):
+        read = self.numbers or any("x" in expressions.names(t) for t in self.texts)
+        if self.circuit.spec.task is None or not read:
             return None
         return Array("x", self.circuit.input_shape, Sharing.REPLICA)
 

@@ -13,7 +13,8 @@ from mgdcircuits.circuit.clocks import Clocks
 from mgdcircuits.circuit.program import Array, Program
 from mgdcircuits.circuit.topology import Sparse
 from mgdcircuits.codegen import compiler
-from mgdcircuits.codegen.cpp_emitter import Emitter, Layout, choose_lanes
+from mgdcircuits.codegen.cpp_emitter import Emitter
+from mgdcircuits.codegen.cpp_layout import Layout, choose_lanes
 from mgdcircuits.codegen.naming import private
 from mgdcircuits.codegen.target import EVALUATION_COUNT, ITERATE, Data, Target, random_sites
 from mgdcircuits.errors import BuildError
@@ -60,7 +61,7 @@ class _Compiled:
         program, clocks = target.program, target.clocks
         emitter = Emitter(private(program), target.layout, clocks.ticks, clocks.evaluations, phases)
         self.sources = emitter.sources(compiler.parts())
-        self.topologies = list(emitter.topologies.values())
+        self.topologies = emitter.topologies
         self.library = compiler.library(self.sources)
         for name, (arguments, result) in _SIGNATURES.items():
             function = getattr(self.library, name)

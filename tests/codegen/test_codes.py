@@ -7,7 +7,8 @@ import pytest
 
 import mgdcircuits as mgd
 from mgdcircuits.circuit import builder
-from mgdcircuits.codegen.cpp_emitter import Emitter, Layout, choose_lanes
+from mgdcircuits.codegen.cpp_emitter import Emitter
+from mgdcircuits.codegen.cpp_layout import Layout, choose_lanes
 from mgdcircuits.codegen.naming import private
 from mgdcircuits.codegen.target import ITERATE
 
@@ -18,7 +19,7 @@ CODES = ("hidden.theta_w", "logits.theta_w")
 def coded(circuit, batch: int, members: int = 1) -> set[str]:
     program, clocks = builder.build(circuit)
     layout = Layout("float", choose_lanes(members, batch), members, batch)
-    return Emitter(private(program), layout, clocks.ticks, clocks.evaluations, ITERATE).coded
+    return Emitter(private(program), layout, clocks.ticks, clocks.evaluations, ITERATE).arrays.coded
 
 
 def test_signs_of_dense_weights_are_bits(netlists) -> None:

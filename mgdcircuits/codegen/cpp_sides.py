@@ -1,0 +1,65 @@
+"""What the parts of a synaptic expression depend on, and where they are evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from mgdcircuits.circuit.program import Couple, Index, Into, Kernel, Position, Precision, Random, Read, Word
+from mgdcircuits.circuit.topology import Dense
+from mgdcircuits.codegen.cpp_layout import Layout
+from mgdcircuits.codegen.cpp_operands import Operands
+from mgdcircuits.codegen.fuse import is_local
+from mgdcircuits.codegen.hoist import is_cheap, split
+from mgdcircuits.codegen.rendering import names
+from mgdcircuits.netlist.spec import Sharing
+
+Parts = dict[str, tuple[Hashable, str]]  # name -> what it depends on (uniform, pre, post, syn), expression
+
+SIDE_OF = {Index.PRE: "pre", Index.PRE_CHANNEL: "pre", Index.POST: "post", Index.POST_CHANNEL: "post"}
+
+
+class Sides:
+    """Says of couplings what could be evaluated beforehand, and whether it pays."""
+
+    def __init__(self, operands: Operands, layout: Layout) -> None:
+        self.operands = operands
+        self.layout = layout
+
+    def side(self, kernel: Couple, name: str) -> str | None:
+        """What a name depends on: the pre or post side, the synapse, nothing; None for what no part of an expression has."""
+        operand = kernel.operands.get(name)
+        if operand is None or isinstance(operand, Random | Position):
+            return None
+        if self.operands.is_uniform(operand):
+            return "uniform"
+        assert isinstance(operand, Read)
+        if operand.index is Index.SYNAPSE:
+            return "syn" if operand.array.sharing is Sharing.MEMBER else None
+        return SIDE_OF.get(operand.index)
+
+    def parts(self, kernel: Couple) -> tuple[str, Parts]:
+        """The expression of a coupling, and its parts that depend on one side."""
+        return split(kernel.statements[0].expression, lambda n: self.side(kernel, n), "hoisted_")
+
+    def met_once(self, kernel: Couple) -> bool:
+        """Whether a sum meets each synapse once: then evaluating its parts beforehand would only cost memory traffic."""
+        few = self.layout.members == 1 and self.layout.batch <= 4
+        return few and isinstance(kernel.topology, Dense) and kernel.into is Into.POST
+
+    def apart(self, kernel: Kernel) -> bool:
+        """Whether every thread evaluates for itself what depends on a synapse.
+
+        Synapses of a dense coupling are as many as places where they are used: one thread would wait for what the other wrote.
+        """
+        if not isinstance(kernel, Couple) or not is_local(kernel) or not isinstance(kernel.topology, Dense):
+            return False
+        if (
+            self.layout.members > 1
+            or self.met_once(kernel)
+            or any(isinstance(o, Word) for o in kernel.operands.values())
+        ):
+            return False
+        parts = self.parts(kernel)[1].values()
+        operands = [kernel.operands[n] for _, part in parts for n in names(part)]
+        real = all(isinstance(o, Read) and o.array.precision is Precision.REAL for o in operands)
+        return real and all(where == "syn" and is_cheap(part) for where, part in parts)
