@@ -53,7 +53,7 @@ SIZES = {
     "quick": Size(
         width=1, windows=(1, 10),
         fixed=0.15, fixed_seeds={1: 1, 10: 1}, fixed_goal=0.4, fixed_most=1_500, fixed_row=150,
-        candidates=(0.3, 1), start=0.3, tuned_seeds=1, tuned_goal=0.4, tuned_most=500, tuned_row=60, wider={},
+        candidates=(0.3, 0.6), start=0.3, tuned_seeds=1, tuned_goal=0.4, tuned_most=500, tuned_row=60, wider={},
     ),
     "full": Size(
         width=4, windows=(1, 3, 10, 30, 100),
