@@ -200,3 +200,35 @@ def test_training_time_goes_on(tmp_path, monkeypatch):
             assert pieces.advance(goal=1, limit=limit)
         assert pieces.rows == whole.rows and len(pieces.rows) == 4
         assert not Run(point, Place(tmp_path / "pieces", 1)).advance(goal=1, limit=20)
+
+
+def hypotheses(only: str) -> subprocess.CompletedProcess:
+    command = [
+        sys.executable,
+        str(ROOT / "experiments" / "node_hypotheses.py"),
+        "--d",
+        "1",
+        "--seeds",
+        "2",
+        "--only",
+        only,
+    ]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_node_hypotheses():
+    """Samples of one class agree: with them nodes need several times fewer iterations than with one sample, weights as many."""
+    rows = {
+        line.split("│")[1].strip(): line.split("│")[2].split()
+        for line in hypotheses("a batch").stdout.splitlines()
+        if "│" in line
+    }
+    nodes, weights = (
+        {name: float(words[place].replace(",", "")) for name, words in rows.items() if words and "batch of" in name}
+        for place in (0, -1)
+    )
+    assert set(nodes) == {"a batch of one sample", "a batch of one class"}
+    assert 3 * nodes["a batch of one class"] < nodes["a batch of one sample"]
+    assert 0.5 < weights["a batch of one class"] / weights["a batch of one sample"] < 2
+    wrong = hypotheses("nonsense")
+    assert wrong.returncode == 2 and "there are: one code" in wrong.stderr and "Traceback" not in wrong.stderr
