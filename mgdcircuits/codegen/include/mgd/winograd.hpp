@@ -2,7 +2,7 @@
 //
 // For weights times something of the pre unit, summed over a 3 x 3 kernel of stride one. Four outputs that make a square need 16
 // products a channel and not 36: weights and inputs go through transforms that only add (and halve), products are summed over
-// channels, and the sums are transformed back. Rounding errors are no larger than those of the plain sum
+// channels, and the sums are transformed back. In the mean, rounding errors are no larger than those of the plain sum
 // (tests/codegen/test_winograd.py): 9 times fewer products meet in one sum.
 //
 // Products are 16 small matrix products, [outputs, channels] times [channels, squares], with a vector of replicas as number.
@@ -73,7 +73,7 @@ struct Winograd<Conv2d<C_in, H_in, W_in, C_out, H_out, W_out, 3, 3, 1, 1, PY, PX
       V* const inputs = room.data();
       V* const sums = inputs + points * next_inputs;
       const int top = static_cast<int>(task) / P::parts * P::height;
-      const int left = smaller(static_cast<int>(task) % P::parts * P::width, columns - P::width);
+      const int left = static_cast<int>(task) % P::parts * P::width;  // a last strip may hang over: each output is stored once
       forth<V>(top, left, block, x, inputs);
       multiply<V>(top, left, weights, inputs, sums);
       back<V>(top, left, block, sums, store);
@@ -193,7 +193,7 @@ struct Winograd<Conv2d<C_in, H_in, W_in, C_out, H_out, W_out, 3, 3, 1, 1, PY, PX
           for (int k = 0; k < 2; ++k)
             if (y + k < H_out) {
               const V* const h = half[k];
-              store(Topology::post_index(oc, y + k, x), block, (h[0] + h[1]) + h[2]);
+              if (x < W_out) store(Topology::post_index(oc, y + k, x), block, (h[0] + h[1]) + h[2]);
               if (x + 1 < W_out) store(Topology::post_index(oc, y + k, x + 1), block, (h[1] - h[2]) - h[3]);
             }
         }
