@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -149,3 +150,32 @@ def test_changes_of_the_cost_are_no_less_accurate(tmp_path, monkeypatch):
     fewer, plain = (np.sqrt(((changes("float32", f) - exact) ** 2).mean(-1)) / size for f in (True, False))
     assert not np.array_equal(fewer, plain)
     assert np.sqrt((fewer**2).mean()) < 1.1 * np.sqrt((plain**2).mean()) < 1e-2
+
+
+STORED = """
+#include <cstdio>
+#include <vector>
+#include <mgd/winograd.hpp>
+template <int rows, int columns>
+bool once() {
+  using namespace mgd;
+  using V = Lanes<float, 16>;
+  using W = Winograd<Conv2d<8, rows, columns, 9, rows, columns, 3, 3, 1, 1, 1, 1, 1, 1, 1>>;
+  std::vector<float> weights(W::n_weights);
+  std::vector<int> stored(9 * rows * columns);
+  W::template gather<V>(1, Index(0), weights.data(), [](Index, Index) { return V(1); }, [&](Index post, Index, V) { ++stored[post]; });
+  for (const int n : stored)
+    if (n != 1) return false;
+  return true;
+}
+int main() { std::printf("%d%d%d%d", once<7, 18>(), once<5, 33>(), once<9, 5>(), once<3, 17>()); }
+"""
+
+
+def test_every_sum_is_stored_once(tmp_path):
+    """Two couplings into one population add to what is there."""
+    source, program = tmp_path / "stored.cpp", tmp_path / "stored"
+    source.write_text(STORED)
+    call = [*compiler.compiler(), *compiler.flags(), f"-I{compiler.INCLUDE}", str(source), "-o", str(program)]
+    subprocess.run(call, check=True)
+    assert subprocess.run([program], capture_output=True, text=True, check=True).stdout == "1111"
