@@ -163,7 +163,9 @@ bool once() {
   using W = Winograd<Conv2d<8, rows, columns, 9, rows, columns, 3, 3, 1, 1, 1, 1, 1, 1, 1>>;
   std::vector<float> weights(W::n_weights);
   std::vector<int> stored(9 * rows * columns);
-  W::template gather<V>(1, Index(0), weights.data(), [](Index, Index) { return V(1); }, [&](Index post, Index, V) { ++stored[post]; });
+  const auto value = [](Index, Index) { return V(1); };
+  const auto store = [&](Index post, Index, V) { ++stored[post]; };
+  W::template gather<V>(1, Index(0), weights.data(), value, store);
   for (const int n : stored)
     if (n != 1) return false;
   return true;
