@@ -3,9 +3,10 @@
 python experiments/optimizers.py --quick
 python experiments/optimizers.py --full --out experiments/results
 
-Updates to an accuracy at every learning rate of a grid. Three problems: digits (write_cycles.yaml) at tau_theta = 1000, and at
-the tau_theta that is as small a part of its parameters as 1000 is of the largest layer of the published network; Fashion-MNIST
-(optimizers.yaml) at tau_theta = 1000. Each half of the seeds is reported at the learning rate that is best on the other half.
+Digits (write_cycles.yaml) at tau_theta = 1000, and at the tau_theta that is as small a part of its parameters as 1000 is of the
+largest layer of the published network; Fashion-MNIST (optimizers.yaml) at tau_theta = 1000 to two accuracies. Each optimizer is
+given the same number of learning rates, a factor of 1.5 apart, on seeds for tuning only; where the best is the smallest or the
+largest, one more is tried beyond it. Updates are then counted at the best one, on other seeds.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import study
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
+from scipy import stats
 
 import mgdcircuits as mgd
 from mgdcircuits import cli
@@ -28,6 +31,10 @@ MATCHED = 15
 """Of 1,210 parameters the same part as 1000 of 83,040, the largest layer of the published network (d = 24)."""
 NORMALISED = "rate/sqrt(1 + (K - 1)/n_G)"
 """A step as long as that of backpropagation. Adam does not care how long its estimates are."""
+FACTOR = 1.5
+"""Between neighbouring learning rates."""
+TUNING = 1000
+"""Added to the first seed: the first one for tuning."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +58,31 @@ OPTIMIZERS = (
 
 @dataclass(frozen=True)
 class Problem:
-    """What is trained to which accuracy, learning rates, seeds, after how many updates runs are cut off, and those of a row."""
+    """What is trained to which accuracy, and with how much effort.
+
+    Parameters
+    ----------
+    middle
+        The middle of the grid of learning rates of each optimizer that is tried.
+    steps, beyond
+        Grid points on either side of it, and those that may be added beyond.
+    slow
+        A small learning rate for vanilla updates; none where it would take too long.
+    trials, seeds
+        Seeds for tuning, and for what is reported.
+    most, every
+        Updates after which runs are cut off, and those between two rows.
+    """
 
     name: str
     netlist: str
     window: int
     goal: float
-    rates: Mapping[str, tuple[float, ...]]
+    middle: Mapping[str, float]
+    steps: int
+    beyond: int
+    slow: float | None
+    trials: int
     seeds: int
     most: int
     every: int
@@ -67,185 +92,239 @@ class Problem:
         """Its name in the dataset."""
         return f"{self.name} to {self.goal:.0%}, tau_theta = {self.window}".replace("%", " %")
 
-    def circuit(self, optimizer: Optimizer, rate: float) -> mgd.Circuit:
+    @property
+    def optimizers(self) -> list[Optimizer]:
+        """Those that are tried."""
+        return [o for o in OPTIMIZERS if o.name in self.middle]
+
+    def grid(self, optimizer: Optimizer) -> list[float]:
+        """The learning rates that an optimizer is given."""
+        return [beside(self.middle[optimizer.name], k) for k in range(-self.steps, self.steps + 1)]
+
+    def circuit(self, optimizer: Optimizer) -> mgd.Circuit:
         """With the update of an optimizer."""
         names = ", ".join(f"{name}: {value}" for name, value in optimizer.settings.items())
         text = f"""
 include: {study.FOLDER / self.netlist}
 circuit: optimizers
-parameters: {{rate: {rate}, {names}, eta: {optimizer.eta}}}
+parameters: {{rate: {self.middle[optimizer.name]}, {names}, eta: {optimizer.eta}}}
 learning: {{wp: {{update: {{request: none, use: {optimizer.use}}}}}}}
 """
         return mgd.load(text, window=self.window)
 
 
-def rates(*each: tuple[float, ...]) -> dict[str, tuple[float, ...]]:
+def beside(rate: float, steps: int) -> float:
+    """A learning rate some grid points further, in three digits."""
+    return float(f"{rate * FACTOR**steps:.3g}")
+
+
+def middle(*each: float | None) -> dict[str, float]:
     """Learning rates by the name of the optimizer."""
-    return dict(zip((o.name for o in OPTIMIZERS), each, strict=True))
+    return {o.name: rate for o, rate in zip(OPTIMIZERS, each, strict=True) if rate is not None}
 
 
 PROBLEMS = {
     "quick": (
         Problem(
-            "digits", "write_cycles.yaml", MATCHED, 0.8,
-            rates((0.2, 1), (0.03, 0.1), (0.01, 0.03), (0.003, 0.01)), seeds=2, most=600, every=12,
+            "digits", "write_cycles.yaml", MATCHED, 0.8, middle(2, 0.2, 0.03, 0.01),
+            steps=1, beyond=0, slow=0.2, trials=1, seeds=2, most=600, every=4,
         ),
     ),
     "full": (
         Problem(
-            "digits", "write_cycles.yaml", 1000, 0.8,
-            rates((0.1, 0.3, 1, 2), (0.01, 0.03, 0.1, 0.3, 1, 2), (0.01, 0.03, 0.1, 0.3), (0.003, 0.01, 0.03, 0.1)),
-            seeds=8, most=150, every=1,
+            "digits", "write_cycles.yaml", 1000, 0.8, middle(1, 0.4, 0.06, 0.015),
+            steps=3, beyond=4, slow=0.1, trials=4, seeds=8, most=200, every=1,
         ),
         Problem(
-            "digits", "write_cycles.yaml", MATCHED, 0.8,
-            rates(
-                (0.1, 0.3, 1, 2, 4), (0.01, 0.03, 0.1, 0.2, 0.4), (0.003, 0.01, 0.03, 0.1), (0.001, 0.003, 0.01, 0.03)
-            ),
-            seeds=8, most=1200, every=4,
+            "digits", "write_cycles.yaml", MATCHED, 0.8, middle(2, 0.2, 0.03, 0.01),
+            steps=3, beyond=4, slow=0.1, trials=4, seeds=8, most=1200, every=2,
         ),
         Problem(
-            "Fashion-MNIST", "optimizers.yaml", 1000, 0.7,
-            rates((0.2, 0.5, 1, 2), (0.03, 0.06, 0.1, 0.2), (0.01, 0.03), (0.01, 0.02)),
-            seeds=4, most=200, every=2,
+            "Fashion-MNIST", "optimizers.yaml", 1000, 0.7, middle(1, 0.2, 0.03, 0.012),
+            steps=2, beyond=4, slow=0.2, trials=4, seeds=8, most=200, every=1,
+        ),
+        Problem(
+            "Fashion-MNIST", "optimizers.yaml", 1000, 0.8, middle(0.8, 0.1, None, 0.006),
+            steps=2, beyond=4, slow=None, trials=2, seeds=8, most=500, every=2,
         ),
     ),
 }  # fmt: skip
 
 
-def swept(problem: Problem, optimizer: Optimizer, options: study.Options, address: str) -> xr.DataArray:
-    """Updates to the goal: (rate, seed); infinite where a run was cut off. A sweep for each learning rate."""
-    part = f"optimizers_{options.size}_{problem.name}_{problem.window}_{optimizer.name}".replace(",", "").replace(
-        " ", "_"
-    )
-    found = []
-    for rate in problem.rates[optimizer.name]:
+@dataclass(frozen=True)
+class Bench:
+    """Runs of a problem on the workers of a call."""
+
+    problem: Problem
+    options: study.Options
+    address: str
+
+    def updates(self, what: str, optimizer: Optimizer, rates: list[float], first: int, seeds: int) -> xr.DataArray:
+        """Updates to the goal: (rate, seed); infinite where a run was cut off."""
+        p = self.problem
+        part = f"optimizers_{self.options.size}_{p.title}_{optimizer.name}_{what}"
         run = study.swept(
-            f"{part}_{rate:g}", problem.circuit(optimizer, rate),
-            {"seed": range(options.seed, options.seed + problem.seeds)}, options, address,
-            iterations=problem.most * problem.window, evaluate_every=problem.every * problem.window,
-            until=f"accuracy_test >= {problem.goal}",
+            "".join(c if c.isalnum() else "_" for c in part), p.circuit(optimizer),
+            {"rate": rates, "seed": range(first, first + seeds)}, self.options, self.address,
+            iterations=p.most * p.window, evaluate_every=p.every * p.window, until=f"accuracy_test >= {p.goal}",
         )  # fmt: skip
-        found.append(study.iterations_to(run, (problem.goal,)).isel(goal=0, drop=True) / problem.window)
-    return xr.concat(found, xr.DataArray(list(problem.rates[optimizer.name]), dims="rate", name="rate"))
+        return study.iterations_to(run, (p.goal,)).isel(goal=0, drop=True) / p.window
+
+    def tuning(self, optimizer: Optimizer) -> xr.DataArray:
+        """Updates of the seeds for tuning: (rate, seed), with the best rate inside the grid if it was found."""
+        first, seeds = TUNING + self.options.seed, self.problem.trials
+        found = self.updates("tuning", optimizer, self.problem.grid(optimizer), first, seeds)
+        for k in range(self.problem.beyond):
+            rates = found["rate"].values
+            edges = {0: beside(rates[0], -1), len(rates) - 1: beside(rates[-1], 1)}
+            if (further := edges.get(best(found))) is None:
+                break
+            more = self.updates(f"beyond {k}", optimizer, [further], first, seeds)
+            found = xr.concat([found, more], "rate").sortby("rate")
+        return found
+
+    def solved(self, optimizer: Optimizer) -> xr.Dataset:
+        """All of one optimizer: tuning, the learning rate that was chosen, and updates(seed) there."""
+        tuning = self.tuning(optimizer)
+        chosen = float(tuning["rate"][best(tuning)])
+        updates = self.updates("chosen", optimizer, [chosen], self.options.seed, self.problem.seeds)
+        tried = tuning.rename(rate="trial", seed="tuning_seed")
+        return xr.Dataset(
+            {
+                "rate_tried": ("trial", tuning["rate"].values),
+                "updates_tuning": tried.drop_vars("trial"),
+                "rate": chosen,
+                "updates": updates.isel(rate=0, drop=True),
+            }
+        )
+
+
+def best(tuning: xr.DataArray) -> int:
+    """Which learning rate takes the fewest updates in the mean of the seeds; a run that was cut off counts as infinite."""
+    return int(np.argmin(tuning.transpose("rate", "seed").values.mean(1)))
 
 
 def solved(problem: Problem, options: study.Options, address: str) -> xr.Dataset:
-    """updates(optimizer, rate, seed) with no number where an optimizer was not tried at a learning rate."""
-    found = [swept(problem, optimizer, options, address) for optimizer in OPTIMIZERS]
-    names = xr.DataArray([o.name for o in OPTIMIZERS], dims="optimizer", name="optimizer")
-    updates = xr.concat(found, names, join="outer").transpose("optimizer", "rate", "seed")
-    return xr.Dataset({"updates": updates}).assign(
+    """A problem with every optimizer, and with vanilla updates at a small learning rate."""
+    bench = Bench(problem, options, address)
+    names = xr.DataArray([o.name for o in problem.optimizers], dims="optimizer", name="optimizer")
+    found = xr.concat([bench.solved(o) for o in problem.optimizers], names, join="outer")
+    if problem.slow is not None:
+        slow = bench.updates("slow", OPTIMIZERS[0], [problem.slow], options.seed, problem.seeds)
+        found = found.assign(rate_slow=problem.slow, updates_slow=slow.isel(rate=0, drop=True))
+    return found.assign(
         limit=problem.most, tau_theta=problem.window, goal=problem.goal, updates_of_a_row=problem.every
     )
 
 
 def measure(options: study.Options, address: str) -> xr.Dataset:
-    """All problems: updates(problem, optimizer, rate, seed)."""
+    """All problems: updates(problem, optimizer, seed) at rate(problem, optimizer), and how that was chosen."""
     problems = PROBLEMS[options.size]
-    names = [p.title for p in problems]
-    found = xr.concat(
-        [solved(p, options, address) for p in problems],
-        xr.DataArray(names, dims="problem", name="problem"),
-        join="outer",
-    )
+    names = xr.DataArray([p.title for p in problems], dims="problem", name="problem")
+    found = xr.concat([solved(p, options, address) for p in problems], names, join="outer")
     found["updates"].attrs["long_name"] = "updates to the goal in test accuracy; infinite: cut off after `limit`"
+    found["updates_tuning"].attrs["long_name"] = "the same of the seeds for tuning, at `rate_tried`"
+    found["updates_slow"].attrs["long_name"] = "the same of vanilla updates at `rate_slow`"
     return found
 
 
-def runs(found: xr.Dataset, problem: str, optimizer: str) -> tuple[np.ndarray, np.ndarray]:
-    """Learning rates, and updates (rate, seed), of one optimizer."""
-    one = found["updates"].sel(problem=problem, optimizer=optimizer).dropna("rate", how="all").dropna("seed", how="all")
-    return one["rate"].values, one.values
-
-
-def tuned(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Updates of each seed at the rate with the least mean over the other half of the seeds, and which rate that is.
-
-    A run that was cut off counts as infinite.
-    """
-    seeds = np.arange(values.shape[1])
-    later = seeds >= len(seeds) // 2
-    best = np.where(later, np.argmin(values[:, ~later].mean(1)), np.argmin(values[:, later].mean(1)))
-    return values[best, seeds], best
-
-
-def ratio(ours: np.ndarray, vanilla: np.ndarray, draws: int = 2000) -> tuple[float, float, float]:
-    """Median updates over those of vanilla, with a 95 % interval: seeds, the same for both, are drawn anew."""
-    drawn = np.random.default_rng(0).integers(len(ours), size=(draws, len(ours)))
-    ratios = [study.median(ours[d]) / study.median(vanilla[d]) for d in drawn]
-    return (study.median(ours) / study.median(vanilla), *np.percentile(ratios, [2.5, 97.5]))
+def ratio(ours: np.ndarray, others: np.ndarray) -> tuple[float, float, float]:
+    """Updates over others, seed by seed: geometric mean, and its 95 % interval by Student's t; none if a run was cut off."""
+    if not np.isfinite([ours, others]).all():
+        return (np.nan,) * 3
+    logs = np.log(ours / others)
+    half = stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs))
+    return tuple(float(np.exp(v)) for v in (logs.mean(), logs.mean() - half, logs.mean() + half))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One optimizer on one problem: learning rates that were chosen, updates, and ratios to vanilla with intervals."""
+    """One optimizer on one problem: its learning rate, updates, and ratios to vanilla, tuned and slow, with intervals."""
 
     optimizer: str
-    rates: tuple[float, ...]
-    updates: float
+    rate: float
+    updates: np.ndarray
     tuned: tuple[float, float, float]
     slow: tuple[float, float, float]
 
 
 def compare(found: xr.Dataset, problem: str) -> list[Comparison]:
-    """Each optimizer at its best rate over vanilla at its best rate, and over vanilla at its smallest."""
-    _, values = runs(found, problem, "vanilla")
-    vanilla, slow = tuned(values)[0], values[0]
+    """Each optimizer at its best rate over vanilla at its best rate, and over vanilla at a small one."""
+    one = found.sel(problem=problem).dropna("optimizer", subset=["rate"]).dropna("seed", how="all", subset=["updates"])
+    vanilla, slow = one["updates"].sel(optimizer="vanilla").values, one["updates_slow"].values
     compared = []
-    for optimizer in found["optimizer"].values:
-        x, values = runs(found, problem, optimizer)
-        ours, best = tuned(values)
-        chosen = tuple(np.unique(x[best]))
-        compared.append(Comparison(optimizer, chosen, study.median(ours), ratio(ours, vanilla), ratio(ours, slow)))
+    for optimizer in one["optimizer"].values:
+        ours = one["updates"].sel(optimizer=optimizer).values
+        rate = float(one["rate"].sel(optimizer=optimizer))
+        compared.append(Comparison(optimizer, rate, ours, ratio(ours, vanilla), ratio(ours, slow)))
     return compared
+
+
+def tried(found: xr.Dataset, problem: str, optimizer: str) -> tuple[np.ndarray, np.ndarray]:
+    """Learning rates of the tuning of an optimizer, and updates (rate, seed)."""
+    one = found.sel(problem=problem, optimizer=optimizer).transpose("trial", "tuning_seed", ...)
+    known = np.isfinite(one["rate_tried"].values)
+    values = one["updates_tuning"].values[known]
+    return one["rate_tried"].values[known], values[:, ~np.isnan(values).all(0)]
 
 
 def draw(found: xr.Dataset, path: Path) -> None:
     """Updates against the learning rate, a panel for each problem; then the ratios to vanilla."""
     problems = list(found["problem"].values)
-    figure = Figure(figsize=(3.9 * (len(problems) + 1), 4.6), layout="constrained")
+    columns = max(2, (len(problems) + 2) // 2)
+    figure = Figure(figsize=(4.2 * columns, 7.6), layout="constrained")
+    grid = figure.add_gridspec(2, columns)
     for k, problem in enumerate(problems):
-        axes = figure.add_subplot(1, len(problems) + 1, k + 1)
-        axes.spines[["top", "right"]].set_visible(False)
-        limit = float(found["limit"].sel(problem=problem))
-        for optimizer in OPTIMIZERS:
-            x, values = runs(found, problem, optimizer.name)
-            medians = np.array([study.median(row) for row in values])
-            good = np.isfinite(medians)
-            for seed in values.T:
-                axes.loglog(x, np.where(np.isfinite(seed), seed, np.nan), ".", color=optimizer.color, alpha=0.35)
-            label = optimizer.name if k == 0 else None
-            axes.loglog(x, np.where(good, medians, np.nan), "o-", color=optimizer.color, ms=5, label=label)
-            axes.loglog(x[~good], np.full((~good).sum(), limit), "^", mfc="none", color=optimizer.color)
-        axes.axhline(limit, color="#999999", lw=0.8, ls=":")
-        axes.set_xlabel("learning rate $\\eta$")
-        axes.set_ylabel("updates")
-        axes.set_title(problem.replace("tau_theta", "$\\tau_\\theta$"), fontsize=10)
-    draw_ratios(found, figure.add_subplot(1, len(problems) + 1, len(problems) + 1))
-    figure.legend(loc="outside lower center", ncols=len(OPTIMIZERS), frameon=False)
+        draw_tuning(found, problem, figure.add_subplot(grid[divmod(k, columns)]))
+    draw_ratios(found, figure.add_subplot(grid[1, max(0, len(problems) - columns) :]))
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(OPTIMIZERS), frameon=False)
     figure.savefig(path, dpi=130)
 
 
+def draw_tuning(found: xr.Dataset, problem: str, axes: Axes) -> None:
+    """Means of the seeds for tuning, and the seeds; the best is filled."""
+    axes.spines[["top", "right"]].set_visible(False)
+    limit = float(found["limit"].sel(problem=problem))
+    for optimizer in OPTIMIZERS:
+        x, values = tried(found, problem, optimizer.name)
+        if not len(x):
+            continue
+        means = values.mean(1)
+        good = np.isfinite(means)
+        for seed in values.T:
+            axes.loglog(x, np.where(np.isfinite(seed), seed, np.nan), ".", color=optimizer.color, alpha=0.35)
+        axes.loglog(x, np.where(good, means, np.nan), "o-", color=optimizer.color, mfc="white", ms=5)
+        axes.loglog(x[~good], np.full((~good).sum(), limit), "^", mfc="none", color=optimizer.color)
+        chosen = x == x[np.argmin(means)]
+        axes.loglog(x[chosen], means[chosen], "o", color=optimizer.color, ms=7, label=optimizer.name)
+    axes.axhline(limit, color="#999999", lw=0.8, ls=":")
+    axes.yaxis.set_major_formatter(LogFormatter())
+    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+    axes.set_xlabel(r"learning rate $\eta$")
+    axes.set_ylabel("updates")
+    axes.set_title(problem.replace("tau_theta", r"$\tau_\theta$"), fontsize=10)
+
+
 def draw_ratios(found: xr.Dataset, axes: Axes) -> None:
-    """With their intervals: full over vanilla at its best learning rate, open over vanilla at its smallest."""
+    """With their intervals: full over vanilla at its best learning rate, open over vanilla at a small one."""
     axes.spines[["top", "right"]].set_visible(False)
     problems = list(found["problem"].values)
     others = {o.name: (0.24 * (j - 1), o.color) for j, o in enumerate(OPTIMIZERS[1:])}
     for k, problem in enumerate(problems):
         for one in compare(found, problem)[1:]:
             place, color = others[one.optimizer]
-            for (middle, low, high), face, aside in ((one.tuned, color, -0.05), (one.slow, "none", 0.05)):
+            for (mean, low, high), face, aside in ((one.tuned, color, -0.05), (one.slow, "none", 0.05)):
                 if np.isfinite(high):
-                    errors = [[middle - low], [high - middle]]
-                    axes.errorbar(k + place + aside, middle, errors, fmt="o", ms=5, mfc=face, color=color, capsize=2)
+                    errors = [[mean - low], [high - mean]]
+                    axes.errorbar(k + place + aside, mean, errors, fmt="o", ms=5, mfc=face, color=color, capsize=2)
     axes.axhline(1, color="#999999", lw=0.8, ls=":")
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xticks(range(len(problems)), [p.replace(", tau_theta", "\n$\\tau_\\theta$") for p in problems], fontsize=8)
     axes.set_xlim(-0.5, len(problems) - 0.5)
     axes.set_ylabel("updates / those of vanilla")
-    axes.set_title("full: over vanilla at its best $\\eta$,\nopen: over vanilla at its smallest $\\eta$", fontsize=9)
+    axes.set_title(r"full: over vanilla at its best $\eta$, open: over vanilla at a small $\eta$", fontsize=10)
 
 
 def table(found: xr.Dataset) -> list[str]:
@@ -253,27 +332,25 @@ def table(found: xr.Dataset) -> list[str]:
     lines = []
     for problem in found["problem"].values:
         for one in compare(found, problem):
-            best, slow = (f"{m:.2f} ({low:.2f} to {high:.2f})" for m, low, high in (one.tuned, one.slow))
-            chosen = " or ".join(f"{r:g}" for r in one.rates)
+            tuned, slow = (f"{m:.2f} ({low:.2f} to {high:.2f})" for m, low, high in (one.tuned, one.slow))
             lines.append(
-                f"{problem}: {one.optimizer}, eta {chosen}: {one.updates:,.0f} updates; over tuned vanilla {best}, "
-                f"over vanilla at its smallest eta {slow}"
+                f"{problem}: {one.optimizer}, eta {one.rate:g}: median {np.median(one.updates):,.4g} updates "
+                f"({np.isinf(one.updates).sum()} cut off); over tuned vanilla {tuned}, over slow vanilla {slow}"
             )
-        for name in found["optimizer"].values:
-            x, values = runs(found, problem, name)
-            cells = [
-                f"{r:g}: {study.median(v):,.0f} ({np.isinf(v).sum()} cut off)" for r, v in zip(x, values, strict=True)
-            ]
-            lines.append(f"  {name}, medians of all seeds: {', '.join(cells)}")
+        for one in compare(found, problem):
+            x, values = tried(found, problem, one.optimizer)
+            cells = [f"{r:g}: {v.mean():,.4g}" for r, v in zip(x, values, strict=True)]
+            edge = ", the best at an edge" if values.mean(1).argmin() in (0, len(x) - 1) else ""
+            lines.append(f"  {one.optimizer}, means of the seeds for tuning: {', '.join(cells)}{edge}")
     return lines
 
 
 @study.command
 def main(options: study.Options) -> None:
-    """Measure updates to an accuracy with each optimizer at every learning rate, and their ratios to vanilla."""
+    """Measure updates to an accuracy with each optimizer at its best learning rate, and their ratios to vanilla."""
     with study.cluster(options) as address:
         found = measure(options, address)
-    path = study.keep(found, "optimizers", PROBLEMS[options.size][0].circuit(OPTIMIZERS[0], 1).spec, options)
+    path = study.keep(found, "optimizers", PROBLEMS[options.size][0].circuit(OPTIMIZERS[0]).spec, options)
     draw(found, path.with_suffix(".png"))
     for line in table(found):
         print(line)

@@ -87,19 +87,20 @@ MGD_INLINE V power_of_two(Signed<V> k) {
 }
 
 // exp(x) = 2^k (1 + p): `k` integral, p = exp(r) - 1 with |r| <= ln(2)/2. x must be clamped already; nan stays in p.
+// `exact`: whether r is free of the error of k ln(2) in one number, k times a quarter of an ulp at most.
 template <class V>
 struct Reduced {
   Signed<V> k;
   V p;
 };
-template <class V>
+template <bool exact = true, class V>
 MGD_INLINE Reduced<V> reduce_exp(V x) {
   using T = Element<V>;
   using C = Constants<T>;
   const V shifted = fma(x, splat<V>(C::log2e), splat<V>(C::round_magic));
   const V n = shifted - splat<V>(C::round_magic);
   V r = fma(n, splat<V>(-C::ln2_hi), x);
-  r = fma(n, splat<V>(-C::ln2_lo), r);
+  if constexpr (exact) r = fma(n, splat<V>(-C::ln2_lo), r);
   const V q = horner<C::exp_degree>(r, C::exp_poly);
   const V r2 = r * r;
   // Unsigned: for a nan input this difference is garbage and must not be undefined.
@@ -109,7 +110,7 @@ MGD_INLINE Reduced<V> reduce_exp(V x) {
 
 template <class V>
 MGD_INLINE V clamp_above(V x, Element<V> top) {  // keeps nan
-  return select(x > splat<V>(top), splat<V>(top), x);
+  return least(splat<V>(top), x);
 }
 template <class V>
 MGD_INLINE V clamp_below(V x, Element<V> bottom) {  // keeps nan
@@ -129,9 +130,9 @@ MGD_INLINE V exp(V x) {
 }
 
 // expm1(x)/4 without overflow below 4 times the largest number; x <= exp_max.
-template <class V>
+template <bool exact = true, class V>
 MGD_INLINE V quarter_expm1(V x) {
-  const auto e = reduce_exp(x);
+  const auto e = reduce_exp<exact>(x);
   const V s = power_of_two<V>(e.k - 2);
   return fma(s, e.p, s - splat<V>(Element<V>(0.25)));
 }
@@ -155,7 +156,7 @@ MGD_INLINE V tanh(V x) {
   using C = Constants<Element<V>>;
   const V a = abs(x);
   const V y = clamp_above(a, C::tanh_one);
-  const V q = quarter_expm1(y + y);
+  const V q = quarter_expm1<false>(y + y);  // tanh is the flatter the larger the error is
   return copysign(q / (q + splat<V>(Element<V>(0.5))), x);
 }
 

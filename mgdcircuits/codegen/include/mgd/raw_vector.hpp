@@ -100,6 +100,22 @@ MGD_INLINE V select(M mask, V a, V b) {
   return mask ? a : b;
 }
 
+// The smaller one; b where either is nan. (The compiler makes two instructions of the choice, for fear of nan.)
+template <class V>
+MGD_INLINE V least(V a, V b) {
+  using T = Element<V>;
+  constexpr bool is_float = std::is_same<T, float>::value;
+#if defined(MGD_AVX512)
+  if constexpr (sizeof(V) == 64 && is_float) return bits<V>(_mm512_min_ps(bits<__m512>(a), bits<__m512>(b)));
+  if constexpr (sizeof(V) == 64 && !is_float) return bits<V>(_mm512_min_pd(bits<__m512d>(a), bits<__m512d>(b)));
+#endif
+#if defined(MGD_AVX)
+  if constexpr (sizeof(V) == 32 && is_float) return bits<V>(_mm256_min_ps(bits<__m256>(a), bits<__m256>(b)));
+  if constexpr (sizeof(V) == 32 && !is_float) return bits<V>(_mm256_min_pd(bits<__m256d>(a), bits<__m256d>(b)));
+#endif
+  return select(a < b, a, b);
+}
+
 // Applies `f` to the two halves of a vector and joins the results.
 template <class V, class F, class... A>
 MGD_INLINE V by_halves(F f, A... a) {
