@@ -112,22 +112,29 @@ class Emitter:
                 lines += [*self._nodes(serial), *self._together(node, written)]
                 serial = []
             else:
-                serial += [n for part in node.parts for n in part]
+                serial += node.nodes
         lines += self._nodes(serial)
         return "".join([*written, _void(f"phase_{name}", lines)])
 
     def _together(self, node: Together, written: list[str]) -> list[str]:
         """The call of parts that may run at the same time; their functions are added to what is written."""
-        written += [_void(f"part_{k}", self._nodes(part)) for k, part in enumerate(node.parts)]
+        after = []
+        for k, part in enumerate(node.parts):
+            waiting = ["s.wait_for_first();", *self._nodes(part.waiting)] if part.waiting else []
+            written.append(_void(f"part_{k}", [*self._nodes(part.nodes), *waiting]))
+            if part.after:
+                after.append(f"{{{k}, after_{k}}}")
+                written.append(_void(f"after_{k}", self._nodes(part.after)))
         arrays = [self.arrays[name] for name in node.private]
         own = [f"o.{self.arrays.member(a.name)} = o.own<{CPP_TYPE[a.precision]}>({numbers(a)});" for a in arrays]
         left = [(self.arrays.member(name), self.arrays.bytes(name)) for name in node.left]
         leave = [f"std::memcpy(to.{name}, from.{name}, {size});" for name, size in left]
-        loads = [_load(part) for part in node.parts]
+        work = [f"{{{_load(p.nodes)} * double(Y::R), {_load(p.waiting)} * double(Y::R)}}" for p in node.parts]
         return [
-            f"together(s, Y::NB, {{{', '.join(f'{load} * double(Y::R)' for load in loads)}}},",
+            f"together(s, Y::NB, {{{', '.join(work)}}},",
             f"         {{{', '.join(f'part_{k}' for k in range(len(node.parts)))}}},",
             f"         {{{', '.join(map(str, node.evaluations))}}},",
+            f"         {{{', '.join(after)}}},",
             "         [](Session& o) {",
             *(f"  {line}" for line in own),
             "}, [](Session& to, const Session& from) {",
@@ -190,7 +197,7 @@ def _void(name: str, lines: Iterable[str]) -> str:
 
 def _shares(node: Together) -> bool:
     """Whether two threads have about the same to do with some of the parts each."""
-    loads = [_load(part) for part in node.parts]
+    loads = [_load(part.own) for part in node.parts]
     return 2 * max(loads) <= 1.25 * sum(loads)
 
 

@@ -67,7 +67,7 @@ struct Now {{
   double x_scale = 1;
 }};
 
-struct Session : Now, Buffers<T> {{
+struct Session : Now, Buffers<T>, Shared<Session> {{
 {members}  const T* zeros = nullptr;  // what a perturbation that is not active reads
   Now& now() {{ return *this; }}
   std::vector<std::uint64_t> keys;          // [site][MP]
@@ -76,7 +76,6 @@ struct Session : Now, Buffers<T> {{
   std::vector<std::uint32_t> no_replica;    // [MP]
   int threads = 1;
   std::vector<Sparse> edges;
-  std::vector<std::shared_ptr<Session>> others;  // for other threads, which run parts of an iteration
   std::vector<std::shared_ptr<void>> owned;
   std::shared_ptr<Counters> counters = std::make_shared<Counters>();
   template <class A>

@@ -65,6 +65,16 @@ class Team {
     }
   }
   void end() { over_.store(true, std::memory_order_release); }
+  // Between two looks at something that another thread is about to do.
+  static void wait(int waited) {
+    if (waited > 2000) {  // some 50 us: the machine may have other work
+      std::this_thread::yield();
+    } else {
+#if defined(__x86_64__) || defined(__i386__)
+      __builtin_ia32_pause();
+#endif
+    }
+  }
 
  private:
   struct alignas(64) Range {
@@ -88,16 +98,6 @@ class Team {
     }
     return false;
   }
-  static void wait(int waited) {
-    if (waited > 2000) {  // some 50 us: the machine may have other work
-      std::this_thread::yield();
-    } else {
-#if defined(__x86_64__) || defined(__i386__)
-      __builtin_ia32_pause();
-#endif
-    }
-  }
-
   std::vector<Range> ranges_;
   alignas(64) std::atomic<Index> done_{0};
   alignas(64) std::atomic<bool> over_{false};

@@ -13,7 +13,14 @@
 // Which of the machine's own instructions are named; MGD_PLAIN leaves all of them to the compiler.
 #if !defined(MGD_PLAIN)
 #if defined(__AVX__)
+#if !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 warns of its own undefined vectors
+#endif
 #include <immintrin.h>
+#if !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 #define MGD_AVX
 #endif
 #if defined(__AVX2__)

@@ -2,13 +2,14 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <initializer_list>
 #include <memory>
 #include <new>
-#include <numeric>
 #include <vector>
 
 #include "parallel.hpp"
@@ -38,40 +39,112 @@ std::shared_ptr<A> allocate_shared(Index n) {
   return std::shared_ptr<A>(allocate<A>(n), [](A* p) { release(p); });
 }
 
-// Parts in the order of the threads that run them, the threads about equally loaded: part order[k] for thread t if first[t] <= k <
-// first[t + 1]. Always the same parts for a thread: what they need stays in its cache.
+// Operations of a part: before it needs the results of part 0, and from then on.
+struct Work {
+  double before, waiting;
+  double all() const { return before + waiting; }
+};
+
+// Parts in the order of the threads that run them: part order[k] for thread t if first[t] <= k < first[t + 1]. Always the same parts
+// for a thread: what they need stays in its cache. Part 0 is the first of thread 0, which nobody can keep from it: a thread that waits
+// for it waits for one that runs it or is about to.
 struct Shares {
   std::vector<Index> order, first;
-  Shares(std::initializer_list<double> work, int threads) {
-    std::vector<std::vector<Index>> of(static_cast<std::size_t>(threads));
-    std::vector<double> load(static_cast<std::size_t>(threads), 0.0);
-    std::vector<Index> sorted(work.size());
-    for (std::size_t k = 0; k < work.size(); ++k) sorted[k] = static_cast<Index>(k);
-    std::stable_sort(sorted.begin(), sorted.end(), [&](Index a, Index b) { return work.begin()[a] > work.begin()[b]; });
-    for (const Index k : sorted) {
-      const auto least = static_cast<std::size_t>(std::min_element(load.begin(), load.end()) - load.begin());
-      of[least].push_back(k);
-      load[least] += work.begin()[k];
-    }
-    for (const auto& parts : of) {
+  Shares() = default;
+  Shares(std::initializer_list<Work> work, int threads) {
+    const auto of = shared(work, threads);
+    for (int thread = 0; thread < threads; ++thread) {
       first.push_back(static_cast<Index>(order.size()));
-      order.insert(order.end(), parts.begin(), parts.end());
+      for (std::size_t k = 0; k < of.size(); ++k)
+        if (of[k] == thread) order.push_back(static_cast<Index>(k));
     }
     first.push_back(static_cast<Index>(order.size()));
   }
+  int threads() const { return static_cast<int>(first.size()) - 1; }
+
+ private:
+  // The thread of each part: of all ways if they are few; else the largest parts first, each where all are done earliest.
+  static std::vector<int> shared(const std::vector<Work>& work, int threads) {
+    const std::size_t n = work.size();
+    std::vector<int> of(n, 0);
+    if (std::pow(threads, n - 1) > 1e5) {
+      std::vector<std::size_t> sorted(n);
+      for (std::size_t k = 0; k < n; ++k) sorted[k] = k;
+      std::stable_sort(sorted.begin() + 1, sorted.end(), [&](auto a, auto b) { return work[a].all() > work[b].all(); });
+      std::fill(of.begin() + 1, of.end(), -1);
+      for (std::size_t k = 1; k < n; ++k) {
+        std::vector<double> done;
+        for (int thread = 0; thread < threads; ++thread) {
+          of[sorted[k]] = thread;
+          done.push_back(end(work, of, threads));
+        }
+        of[sorted[k]] = static_cast<int>(std::min_element(done.begin(), done.end()) - done.begin());
+      }
+      return of;
+    }
+    std::vector<int> best = of;
+    double earliest = end(work, of, threads);
+    for (std::size_t k = n - 1; k > 0;) {  // counts in numbers of base `threads`
+      for (k = n - 1; k > 0 && ++of[k] == threads; --k) of[k] = 0;
+      const double found = end(work, of, threads);
+      if (found < earliest) {
+        earliest = found;
+        best = of;
+      }
+    }
+    return best;
+  }
+  // When the last thread is done; each takes its parts in order. Parts of no thread (-1) are left out.
+  static double end(const std::vector<Work>& work, const std::vector<int>& of, int threads) {
+    std::vector<double> now(static_cast<std::size_t>(threads), 0.0);
+    double first_done = 0;
+    for (std::size_t k = 0; k < of.size(); ++k) {
+      if (of[k] < 0) continue;
+      double& time = now[static_cast<std::size_t>(of[k])];
+      time += work[k].before;
+      if (work[k].waiting > 0) time = std::max(time, first_done) + work[k].waiting;
+      if (k == 0) first_done = time;
+    }
+    return *std::max_element(now.begin(), now.end());
+  }
 };
 
-// Runs parts[k](session), each after evaluations[k] evaluations. At the same time if there are threads enough for it to be
-// faster than to share out the loops of one part after another: `work` are operations of each part, `blocks` lane blocks.
-// `make_private(session)` gives a session arrays of its own, `leave(to, from)` copies what the last part leaves in them.
+// What a session S has for parts that run at the same time.
+template <class S>
+struct Shared {
+  std::vector<std::shared_ptr<S>> others;  // the sessions of the other threads
+  Shares shares;
+  std::shared_ptr<std::atomic<bool>> first_done = std::make_shared<std::atomic<bool>>(true);  // of this and the others
+
+  void wait_for_first() const {
+    for (int waited = 0; !first_done->load(std::memory_order_acquire); ++waited) Team::wait(waited);
+  }
+};
+
+// Something to do by the thread that ran a part, once all parts are done.
+template <class S>
+struct After {
+  Index part;
+  void (*run)(S&);
+};
+
+// Runs parts[k](session), each after evaluations[k] evaluations, then what comes `after`. At the same time if there are threads
+// enough for it to be faster than to share out the loops of one part after another: `work` are operations of each part, `blocks`
+// lane blocks. `make_private(session)` gives a session arrays of its own, `leave(to, from)` copies what the last part leaves in them.
 template <class S, class P, class Leave>
-inline void together(S& s, Index blocks, std::initializer_list<double> work, std::initializer_list<void (*)(S&)> parts,
-                     std::initializer_list<Index> evaluations, const P& make_private, const Leave& leave) {
+inline void together(S& s, Index blocks, std::initializer_list<Work> work, std::initializer_list<void (*)(S&)> parts,
+                     std::initializer_list<Index> evaluations, std::initializer_list<After<S>> after, const P& make_private,
+                     const Leave& leave) {
   Team* const team = leading;
   const Index n = static_cast<Index>(parts.size());
-  const double largest = std::max(work), total = std::accumulate(work.begin(), work.end(), 0.0);
+  double largest = 0, total = 0;
+  for (const Work& each : work) {
+    largest = std::max(largest, each.all());
+    total += each.all();
+  }
   if (!team || blocks >= team->threads() || total < parallel_threshold || largest * team->threads() > 1.25 * total) {
     for (const auto part : parts) part(s);
+    for (const auto& each : after) each.run(s);
     return;
   }
   while (static_cast<int>(s.others.size()) < team->threads() - 1) {
@@ -81,20 +154,34 @@ inline void together(S& s, Index blocks, std::initializer_list<double> work, std
     s.others.push_back(other);
   }
   for (auto& other : s.others) other->now() = s.now();
+  if (s.shares.threads() != team->threads()) s.shares = Shares(work, team->threads());
+  const auto first = [&](int thread) { return s.shares.first[static_cast<std::size_t>(thread)]; };
+  const auto mine = [&]() -> S& {
+    const int thread = thread_number();
+    return thread ? *s.others[static_cast<std::size_t>(thread) - 1] : s;
+  };
   S* last = &s;
   leading = nullptr;
-  const Shares shares(work, team->threads());
+  s.first_done->store(false, std::memory_order_relaxed);
   team->each(
       n,
       [&](Index place) {
-        const Index k = shares.order[place];
-        const int thread = thread_number();
-        S& mine = thread ? *s.others[thread - 1] : s;
-        mine.evaluation = evaluations.begin()[k];
-        parts.begin()[k](mine);
-        if (k == n - 1) last = &mine;
+        const Index k = s.shares.order[static_cast<std::size_t>(place)];
+        S& session = mine();
+        session.evaluation = evaluations.begin()[k];
+        parts.begin()[k](session);
+        if (k == 0) s.first_done->store(true, std::memory_order_release);
+        if (k == n - 1) last = &session;
       },
-      [&](int thread) { return shares.first[thread]; });
+      first);
+  if (after.size())
+    team->each(
+        n,
+        [&](Index place) {
+          for (const auto& each : after)
+            if (each.part == s.shares.order[static_cast<std::size_t>(place)]) each.run(mine());
+        },
+        first);
   leading = team;
   s.evaluation = evaluations.begin()[n];
   if (last != &s) leave(s, *last);
