@@ -95,7 +95,7 @@ class Emitter:
         found = codes_of_bits(
             self.program,
             lambda kernel: is_code_of_signs(kernel, self.operands),
-            lambda coupling: self.sides.met_once(coupling) or self.sides.apart(coupling),
+            lambda coupling: self.sides.met_once(coupling) or self.sides.in_vectors(coupling),
         )
         return found - {n for node in together(self.program) if isinstance(node, Together) for n in node.private}
 

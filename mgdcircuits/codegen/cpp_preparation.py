@@ -45,14 +45,13 @@ class Preparation:
         self._borrowed.append(self._unperturbed(part) if where == "syn" else None)
         if where != "syn":
             return self._of_side(name, str(where), part, number)
-        held = "s.held"
-        if self.sides.apart(self.kernel):
-            held = "s.mine().held"
-            self._in_vectors(name, part, number)
+        whose = "s.mine()" if self.sides.apart(self.kernel) else "s"
+        if self.sides.in_vectors(self.kernel):
+            self._in_vectors(name, part, number, whose)
         else:
             self._one_by_one(name, part, number)
         return [
-            f"const T* const {name}_of = {held}[slot + {number}];"
+            f"const T* const {name}_of = {whose}.held[slot + {number}];"
         ], f"const V {name} = Y::mem({name}_of, syn, block);"
 
     def in_place(self, name: str, part: str) -> list[str]:
@@ -106,18 +105,18 @@ class Preparation:
         found = {o.positions for k, o in self.kernel.operands.items() if k in used and isinstance(o, Read)} - {1}
         return found.pop() if found else n
 
-    def _in_vectors(self, name: str, part: str, number: int) -> None:
-        """The loop over synapses that evaluates a part, in vectors of neighbours."""
+    def _in_vectors(self, name: str, part: str, number: int, whose: str) -> None:
+        """The loop over synapses that evaluates a part, in vectors of neighbours, into a buffer of a session or thread."""
         n = self.kernel.topology.n_synapses
         loads = []
         for operand_name in sorted(names(part)):
             operand = self.kernel.operands[operand_name]
-            assert isinstance(operand, Read)  # `Sides.apart` says so
+            assert isinstance(operand, Read)  # `Sides.in_vectors` says so
             scale = f"V({factor(operand.array.name)}) * " if operand.amplitude else ""
             loads.append(f"const V {operand_name} = {scale}{self.arrays.lanes(operand)};")
         self.lines += [
             "{",
-            f"  T* const {name}_of = s.mine().buffer(slot + {number}, {n}LL * Y::MP);",
+            f"  T* const {name}_of = {whose}.buffer(slot + {number}, {n}LL * Y::MP);",
             f"  over_numbers<Y>(s.threads, {n}LL * Y::MP, [=](Index k, auto exist) {LAMBDA} {{",
             f"    using V = Lanes<T, 16>; {' '.join(loads)}",
             f"    put_first({name}_of + k, V({cpp_expression(part)}), exist);",

@@ -46,20 +46,23 @@ class Sides:
         few = self.layout.members == 1 and self.layout.batch <= 4
         return few and isinstance(kernel.topology, Dense) and kernel.into is Into.POST
 
+    def in_vectors(self, kernel: Kernel) -> bool:
+        """Whether all that depends on a synapse is evaluated beforehand, in vectors of neighbouring synapses."""
+        if self.layout.members > 1 or not isinstance(kernel, Couple) or not is_local(kernel) or self.met_once(kernel):
+            return False
+        text, parts = self.parts(kernel)
+        inside = [part for where, part in parts.values() if where == "syn"]
+        operands = [kernel.operands[n] for part in inside for n in names(part)]
+        real = all(isinstance(o, Read) and o.array.precision is Precision.REAL for o in operands)
+        alone = any(self.side(kernel, n) == "syn" for n in names(text) - set(parts))
+        return bool(inside) and real and not alone and all(is_cheap(part) for part in inside)
+
     def apart(self, kernel: Kernel) -> bool:
         """Whether every thread evaluates for itself what depends on a synapse.
 
         Synapses of a dense coupling are as many as places where they are used: one thread would wait for what the other wrote.
         """
-        if not isinstance(kernel, Couple) or not is_local(kernel) or not isinstance(kernel.topology, Dense):
+        if not self.in_vectors(kernel) or not isinstance(kernel.topology, Dense):
             return False
-        if (
-            self.layout.members > 1
-            or self.met_once(kernel)
-            or any(isinstance(o, Word) for o in kernel.operands.values())
-        ):
-            return False
-        parts = self.parts(kernel)[1].values()
-        operands = [kernel.operands[n] for _, part in parts for n in names(part)]
-        real = all(isinstance(o, Read) and o.array.precision is Precision.REAL for o in operands)
-        return real and all(where == "syn" and is_cheap(part) for where, part in parts)
+        fixed = not any(isinstance(o, Word) for o in kernel.operands.values())
+        return fixed and all(where == "syn" for where, _ in self.parts(kernel)[1].values())

@@ -22,20 +22,22 @@ def coded(circuit, batch: int, members: int = 1) -> set[str]:
     return Emitter(private(program), layout, clocks.ticks, clocks.evaluations, ITERATE).arrays.coded
 
 
-def test_signs_of_dense_weights_are_bits(netlists) -> None:
+def test_signs_of_weights_are_bits(netlists) -> None:
     circuit = mgd.load(netlists / MLP)
     assert coded(circuit, 1) == coded(circuit, 100) == {"hidden.theta_w"}  # the others are fewer than a call gives
     assert coded(mgd.load(netlists / MLP, h=20), 1) == set(CODES)
     assert not coded(circuit, 1, members=3)
-    assert all("conv" not in name for name in coded(mgd.load(netlists / CNN, d=1), 1))
+    maps = {name for name in coded(mgd.load(netlists / CNN, d=8), 20) if "conv" in name}
+    assert maps == {f"conv{k}.theta_w" for k in range(2, 7)}  # conv1 has 72 weights
 
 
-@pytest.mark.parametrize("batch", [1, 3, 40])
-def test_what_is_seen_of_them_is_numbers(netlists, batch: int) -> None:
+@pytest.mark.parametrize(("name", "batch"), [(MLP, 1), (MLP, 3), (MLP, 40), (CNN, 1), (CNN, 20)])
+def test_what_is_seen_of_them_is_numbers(netlists, name: str, batch: int) -> None:
     """The numbers of the numpy target, after every call, with any number of threads."""
     rng = np.random.default_rng(0)
     x, y = rng.random((batch, 1, 28, 28)), rng.integers(0, 10, batch)
-    circuit = mgd.load(netlists / MLP)
+    circuit = mgd.load(netlists / name, **({"d": 2} if name == CNN else {}))
+    codes = {MLP: CODES, CNN: ("conv4.theta_w", "conv6.theta_w")}[name]
     made = [("numpy", 1), ("cpp", 1), ("cpp", 2), ("cpp", 3)]
     sessions = [mgd.Session(circuit, batch=batch, seed=3, target=t, threads=n) for t, n in made]
     for session in sessions:
@@ -45,10 +47,10 @@ def test_what_is_seen_of_them_is_numbers(netlists, batch: int) -> None:
             session.step(n)
             session.cost()
         expected, *found = sessions
-        for name in CODES:
-            assert np.unique(expected.view(name)).size == 2
+        for code in codes:
+            assert np.unique(expected.view(code)).size == 2
             for session in found:
-                np.testing.assert_allclose(session.view(name), expected.view(name), rtol=1e-6, err_msg=name)
+                np.testing.assert_allclose(session.view(code), expected.view(code), rtol=1e-6, err_msg=code)
         for array in sessions[1].program.arrays:
             if "@" not in array.name:  # scratch
                 one, *others = (s.target.array(array.name) for s in found)

@@ -112,7 +112,7 @@ struct Shares {
 // What a session S has for parts that run at the same time.
 template <class S>
 struct Shared {
-  std::vector<std::shared_ptr<S>> others;  // the sessions of the other threads
+  std::vector<std::shared_ptr<S>> others;  // the sessions of the other threads, and one for the last part
   Shares shares;
   std::shared_ptr<std::atomic<bool>> first_done = std::make_shared<std::atomic<bool>>(true);  // of this and the others
 
@@ -130,7 +130,8 @@ struct After {
 
 // Runs parts[k](session), each after evaluations[k] evaluations, then what comes `after`. At the same time if there are threads
 // enough for it to be faster than to share out the loops of one part after another: `work` are operations of each part, `blocks`
-// lane blocks. `make_private(session)` gives a session arrays of its own, `leave(to, from)` copies what the last part leaves in them.
+// lane blocks. `make_private(session)` gives a session arrays of its own, `leave(to, from)` copies what the last part leaves in them;
+// it has a session to itself, as its thread may take over another part later.
 template <class S, class P, class Leave>
 inline void together(S& s, Index blocks, std::initializer_list<Work> work, std::initializer_list<void (*)(S&)> parts,
                      std::initializer_list<Index> evaluations, std::initializer_list<After<S>> after, const P& make_private,
@@ -147,7 +148,7 @@ inline void together(S& s, Index blocks, std::initializer_list<Work> work, std::
     for (const auto& each : after) each.run(s);
     return;
   }
-  while (static_cast<int>(s.others.size()) < team->threads() - 1) {
+  while (static_cast<int>(s.others.size()) < team->threads()) {
     auto other = std::make_shared<S>(s);
     other->others.clear();
     make_private(*other);
@@ -160,18 +161,16 @@ inline void together(S& s, Index blocks, std::initializer_list<Work> work, std::
     const int thread = thread_number();
     return thread ? *s.others[static_cast<std::size_t>(thread) - 1] : s;
   };
-  S* last = &s;
   leading = nullptr;
   s.first_done->store(false, std::memory_order_relaxed);
   team->each(
       n,
       [&](Index place) {
         const Index k = s.shares.order[static_cast<std::size_t>(place)];
-        S& session = mine();
+        S& session = k == n - 1 ? *s.others.back() : mine();
         session.evaluation = evaluations.begin()[k];
         parts.begin()[k](session);
         if (k == 0) s.first_done->store(true, std::memory_order_release);
-        if (k == n - 1) last = &session;
       },
       first);
   if (after.size())
@@ -184,7 +183,7 @@ inline void together(S& s, Index blocks, std::initializer_list<Work> work, std::
         first);
   leading = team;
   s.evaluation = evaluations.begin()[n];
-  if (last != &s) leave(s, *last);
+  leave(s, *s.others.back());
 }
 
 }  // namespace mgd
