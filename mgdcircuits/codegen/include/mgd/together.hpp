@@ -177,8 +177,10 @@ inline void together(S& s, Index blocks, std::initializer_list<Work> work, std::
     team->each(
         n,
         [&](Index place) {
+          S& session = mine();
+          session.evaluation = evaluations.begin()[n];
           for (const auto& each : after)
-            if (each.part == s.shares.order[static_cast<std::size_t>(place)]) each.run(mine());
+            if (each.part == s.shares.order[static_cast<std::size_t>(place)]) each.run(session);
         },
         first);
   leading = team;
