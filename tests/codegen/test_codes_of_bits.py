@@ -36,8 +36,8 @@ def test_what_is_seen_of_them_is_numbers(netlists, name: str, batch: int) -> Non
     """The numbers of the numpy target, after every call, with any number of threads."""
     rng = np.random.default_rng(0)
     x, y = rng.random((batch, 1, 28, 28)), rng.integers(0, 10, batch)
-    circuit = mgd.load(netlists / name, **({"d": 2} if name == CNN else {}))
-    codes = {MLP: CODES, CNN: ("conv4.theta_w", "conv6.theta_w")}[name]
+    circuit = mgd.load(netlists / name, **({"d": 1} if name == CNN else {}))
+    codes = {MLP: CODES, CNN: ("conv6.theta_w", "dense1.theta_w")}[name]
     made = [("numpy", 1), ("cpp", 1), ("cpp", 2), ("cpp", 3)]
     sessions = [mgd.Session(circuit, batch=batch, seed=3, target=t, threads=n) for t, n in made]
     for session in sessions:
