@@ -74,7 +74,7 @@ FIXED = {
             Stage(0.4, ("backprop",), (1, 2, 4)),
             Stage(0.4, ("node", "weight"), (1, 2, 4)),
             Stage(0.6, ("backprop",), (1, 2, 4)),
-            Stage(0.6, ("node", "weight"), (4, 2)),
+            Stage(0.6, ("node", "weight"), (2, 4)),
             Stage(0.8, ("backprop",), (4, 2, 1)),
             Stage(0.6, ("node", "weight"), (1,)),
             Stage(0.8, ("node", "weight"), (4, 2, 1)),
