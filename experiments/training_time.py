@@ -164,7 +164,7 @@ def collected(runs: list[Run], aims: dict[Point, float], goals: tuple[float, ...
     """What there is of some runs: (rule, d, seed, ...).
 
     `iterations` is infinite where a run has not reached a goal in the iterations that it has `done`, and missing where it was
-    not meant to, or where no seed has tried yet.
+    not meant to, or has not tried yet. A run that was cut off before one goal is cut off before the next where others try it.
     """
     runs = [run for run in runs if run.rows]
     axes = {name: sorted({getattr(run.point, name) for run in runs}) for name in ("rule", "d", "seed")}
@@ -185,7 +185,8 @@ def collected(runs: list[Run], aims: dict[Point, float], goals: tuple[float, ...
     iterations = dataset["iterations"]
     before = iterations.shift(goal=1, fill_value=0)
     tried = np.isfinite(iterations) | (np.isfinite(before) & (dataset["done"] > before))
-    dataset["iterations"] = iterations.where(tried.any("seed") & (dataset["goal"] <= dataset["aim"] + 1e-9))
+    tried |= np.isinf(before) & tried.any("seed")
+    dataset["iterations"] = iterations.where(tried & (dataset["goal"] <= dataset["aim"] + 1e-9))
     return dataset
 
 

@@ -133,7 +133,7 @@ def ratio(found: xr.Dataset, rule: str, d: int, draws: int = 2000) -> tuple[floa
     both = [found.sel(rule=r, d=d).isel(goal=0) for r in (rule, "backprop")]
     if not all(bound(one["iterations"].values, one["done"].values)[1] for one in both):
         return (np.nan,) * 3
-    known = [one["iterations"].where(np.isfinite(one["iterations"]), one["done"]).dropna("seed").values for one in both]
+    known = [one["iterations"].where(~np.isinf(one["iterations"]), one["done"]).dropna("seed").values for one in both]
     rng = np.random.default_rng(0)
     drawn = [np.divide(*(study.median(rng.choice(row, len(row))) for row in known)) for _ in range(draws)]
     return (study.median(known[0]) / study.median(known[1]), *np.percentile(drawn, [2.5, 97.5]))
