@@ -94,16 +94,15 @@ def test_write_cycles(tmp_path):
 
 
 def test_write_cycles_cnn(tmp_path):
-    """At a tenfold tau_theta updates fall, iterations rise, and the winner of the race is not the smallest learning rate."""
+    """At a tenfold tau_theta updates fall and iterations rise; twice the learning rate is faster."""
     printed = quick("write_cycles_cnn.py", tmp_path)
-    found = xr.open_dataset(tmp_path / "write_cycles_cnn_quick.nc")
-    fixed, tuned = (found.sel(series=f"d = 1, eta {how}", goal=0.4) for how in ("fixed", "tuned"))
-    for one in (fixed, tuned):
-        assert np.isfinite(one["updates"]).all() and (one["updates"].diff("tau_theta") < 0).all()
-    assert (fixed["iterations"].diff("tau_theta") > 0).all()
-    assert (tuned["iterations"].min("seed") < fixed["iterations"].min("seed")).all() and "updates" in printed
+    found = xr.open_dataset(tmp_path / "write_cycles_cnn_quick.nc").sel(d=1, seed=1, goal=0.4)
+    faster, one = found.sel(eta=0.4), found["iterations"].sel(tau_theta=1)
+    assert (faster["updates"].diff("tau_theta") < 0).all() and (faster["iterations"].diff("tau_theta") > 0).all()
+    assert (faster["iterations"] % faster["tau_theta"] == 0).all() and "eta 0.4: " in printed
+    assert np.isfinite(one).all() and (one.diff("eta") < 0).all()
     assert (tmp_path / "write_cycles_cnn_quick.png").stat().st_size > 20_000
-    assert not list(tmp_path.glob("*.part.nc*"))
+    assert not list(tmp_path.glob("*.parts"))
 
 
 def test_write_histograms(tmp_path):
