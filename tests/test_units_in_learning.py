@@ -126,7 +126,7 @@ def test_rewriting_a_unit_changes_nothing(target, reference, tmp_path, text):
 
 def test_units_are_but_factors(target, reference, tmp_path):
     """A twin without units learns the same, in units of each parameter's scale."""
-    tolerance = 1e-5 if target[1] == "float32" else 1e-9
+    tolerance = 5e-5 if target[1] == "float32" else 1e-9  # biases are made of small differences of costs alone
     for state, twin in zip(reference[1], trajectory(session(tmp_path, PLAIN, *target)), strict=True):
         for name, value in state.items():
             atol = tolerance * np.abs(value).max()
