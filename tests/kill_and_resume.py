@@ -112,6 +112,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--target", default="cpp")
     arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
     draw, found, runs, wrong = random.Random(arguments.seed), Counter(), 0, 0
     variants = {}
     for name, (netlist, iterations) in VARIANTS.items():
