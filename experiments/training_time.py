@@ -21,7 +21,7 @@ import numpy as np
 import study
 import xarray as xr
 from training_time_figure import bound, draw_fixed, draw_tuned, ratio
-from training_time_run import RULES, Place, Point, Run, circuit, next_row
+from training_time_run import RULES, Place, Point, Run, circuit, gathered, next_row, state_after, tell, tried
 
 from mgdcircuits import cli
 
@@ -152,41 +152,18 @@ def work(options: study.Options, place: Place) -> None:
         tell(run, goal, run.advance(goal, limit))
 
 
-def tell(run: Run, goal: float, moved: bool) -> None:
-    """Say how far a run is, if it has gone on."""
-    if moved:
-        n = run.reached(goal)
-        found = f"{goal:.0%} after {n:,.0f}" if np.isfinite(n) else f"{goal:.0%} not reached in {run.iteration:,}"
-        print(f"{run.point}: {found} iterations, {run.seconds:.0f} s", flush=True)
-
-
 def collected(runs: list[Run], aims: dict[Point, float], goals: tuple[float, ...]) -> xr.Dataset:
     """What there is of some runs: (rule, d, seed, ...).
 
     `iterations` is infinite where a run has not reached a goal in the iterations that it has `done`, and missing where it was
     not meant to, or has not tried yet. A run that was cut off before one goal is cut off before the next where others try it.
     """
-    runs = [run for run in runs if run.rows]
-    axes = {name: sorted({getattr(run.point, name) for run in runs}) for name in ("rule", "d", "seed")}
-    shape = [len(values) for values in axes.values()]
-    longest = max((len(run.rows) for run in runs), default=0)
-    further = {"iterations": ("goal", len(goals)), "row_iteration": ("row", longest), "row_accuracy": ("row", longest)}
-    found = {name: np.full(shape, np.nan) for name in ("eta", "done", "aim", "processor_seconds")}
-    found |= {name: np.full((*shape, length), np.nan) for name, (_, length) in further.items()}
-    for run in runs:
-        at = tuple(axes[name].index(getattr(run.point, name)) for name in axes)
-        found["eta"][at], found["aim"][at] = run.point.eta, aims[run.point]
-        found["done"][at], found["processor_seconds"][at] = run.iteration, run.seconds
-        found["iterations"][at] = [run.reached(goal) for goal in goals]
-        found["row_iteration"][at][: len(run.rows)], found["row_accuracy"][at][: len(run.rows)] = np.array(run.rows).T
-    dims = {name: (*axes, further[name][0]) if name in further else tuple(axes) for name in found}
-    dataset = xr.Dataset({name: (dims[name], values) for name, values in found.items()}, {**axes, "goal": list(goals)})
-    dataset["n_parameters"] = ("d", [circuit("weight", d, PUBLISHED_ETA).n_parameters for d in axes["d"]])
-    iterations = dataset["iterations"]
-    before = iterations.shift(goal=1, fill_value=0)
-    tried = np.isfinite(iterations) | (np.isfinite(before) & (dataset["done"] > before))
-    tried |= np.isinf(before) & tried.any("seed")
-    dataset["iterations"] = iterations.where(tried & (dataset["goal"] <= dataset["aim"] + 1e-9))
+    facts = {"eta": lambda run: run.point.eta, "aim": lambda run: aims[run.point]}
+    dataset = gathered(runs, {"rule": "rule", "d": "d", "seed": "seed"}, goals, facts)
+    dataset["n_parameters"] = ("d", [circuit("weight", d, PUBLISHED_ETA).n_parameters for d in dataset["d"].values])
+    iterations, meant = dataset["iterations"], tried(dataset)
+    meant |= np.isinf(iterations.shift(goal=1, fill_value=0)) & meant.any("seed")
+    dataset["iterations"] = iterations.where(meant & (dataset["goal"] <= dataset["aim"] + 1e-9))
     return dataset
 
 
@@ -301,12 +278,7 @@ def main(options: study.Options) -> None:
     """Measure iterations to an accuracy, at the published learning rate and at tuned ones."""
     suffix = "_quick" if options.size == "quick" else ""
     place = Place(options.out / f"training_time{suffix}.parts", options.workers, 1000 if suffix else None)
-    try:
-        work(options, place)
-        state = "finished"
-    except KeyboardInterrupt:
-        state = "interrupted"
-        print("interrupted; the same command goes on", flush=True)
+    state = state_after(lambda: work(options, place))
     spec = circuit("weight", 1, PUBLISHED_ETA).spec
     fixed, tuned = collect_fixed(options, place), collect_tuned(options, place)
     for found, name, draw, lines in (

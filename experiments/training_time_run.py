@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
 import study
+import xarray as xr
 
 import mgdcircuits as mgd
 from mgdcircuits import checkpoint
@@ -151,3 +153,50 @@ class Run:
         with np.errstate(over="ignore", invalid="ignore"):  # at a learning rate that is too high
             for name, gradient in session.exact_gradient().items():
                 session.parameters[name][...] -= np.float32(self.point.eta) * gradient
+
+
+def tell(run: Run, goal: float, moved: bool) -> None:
+    """Say how far a run is, if it has gone on."""
+    if moved:
+        n = run.reached(goal)
+        found = f"{goal:.0%} after {n:,.0f}" if np.isfinite(n) else f"{goal:.0%} not reached in {run.iteration:,}"
+        print(f"{run.point}: {found} iterations, {run.seconds:.0f} s", flush=True)
+
+
+def state_after(work: Callable[[], None]) -> str:
+    """What is to be done is done, or until Ctrl-C: the state of a study."""
+    try:
+        work()
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", flush=True)
+        return "interrupted"
+    return "finished"
+
+
+def gathered(
+    runs: Iterable[Run], axes: Mapping[str, str], goals: Sequence[float], facts: Mapping[str, Callable[[Run], float]]
+) -> xr.Dataset:
+    """What there is of some runs, over `axes` (name to attribute of a point): `iterations` to each goal (infinite if it was not
+    reached), rows, how many iterations are `done`, `processor_seconds`, and further `facts`."""
+    runs = [run for run in runs if run.rows]
+    values = {axis: sorted({getattr(run.point, name) for run in runs}) for axis, name in axes.items()}
+    shape = [len(each) for each in values.values()]
+    longest = max((len(run.rows) for run in runs), default=0)
+    further = {"iterations": ("goal", len(goals)), "row_iteration": ("row", longest), "row_accuracy": ("row", longest)}
+    facts = {"done": lambda run: run.iteration, "processor_seconds": lambda run: run.seconds, **facts}
+    found = {name: np.full(shape, np.nan) for name in facts}
+    found |= {name: np.full((*shape, length), np.nan) for name, (_, length) in further.items()}
+    for run in runs:
+        at = tuple(values[axis].index(getattr(run.point, name)) for axis, name in axes.items())
+        for name, fact in facts.items():
+            found[name][at] = fact(run)
+        found["iterations"][at] = [run.reached(goal) for goal in goals]
+        found["row_iteration"][at][: len(run.rows)], found["row_accuracy"][at][: len(run.rows)] = np.array(run.rows).T
+    dims = {name: (*axes, further[name][0]) if name in further else tuple(axes) for name in found}
+    return xr.Dataset({name: (dims[name], each) for name, each in found.items()}, {**values, "goal": list(goals)})
+
+
+def tried(found: xr.Dataset) -> xr.DataArray:
+    """Which goals a run has reached, or has gone on to from the goal before: (..., goal)."""
+    before = found["iterations"].shift(goal=1, fill_value=0)
+    return np.isfinite(found["iterations"]) | (np.isfinite(before) & (found["done"] > before))

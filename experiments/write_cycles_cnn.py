@@ -16,11 +16,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import study
 import training_time_run
 import xarray as xr
-from training_time_run import BATCH, NETLISTS, RULES, Place
+from training_time_run import BATCH, NETLISTS, RULES, Place, gathered, state_after, tell, tried
 from write_cycles_cnn_figure import draw, published, table
 
 import mgdcircuits as mgd
@@ -81,11 +80,6 @@ class Point(training_time_run.Point):
 class Run(training_time_run.Run):
     """A run whose rows are whole windows; so it may go one row beyond its limit."""
 
-    def tried(self, goal: float) -> float:
-        """Iterations to a goal; infinite if it has gone on from the goal before and not reached it, missing otherwise."""
-        before = max((self.reached(g) for g in GOALS if g < goal), default=0.0)
-        return self.reached(goal) if self.iteration > before or self.reached(goal) < np.inf else np.nan
-
     def _row(self, stop: int) -> None:
         super()._row(next_row(self.iteration, self.point.window))
 
@@ -125,10 +119,7 @@ def runs(options: study.Options, place: Place) -> Iterator[tuple[Run, float, int
 def work(options: study.Options, place: Place) -> None:
     """Do what has not been done yet."""
     for run, goal, limit in runs(options, place):
-        if run.advance(goal, limit):
-            n = run.reached(goal)
-            found = f"{goal:.0%} after {n:,.0f}" if np.isfinite(n) else f"{goal:.0%} not reached in {run.iteration:,}"
-            print(f"{run.point}: {found} iterations, {run.seconds:.0f} s", flush=True)
+        tell(run, goal, run.advance(goal, limit))
 
 
 def collected(options: study.Options, place: Place) -> xr.Dataset:
@@ -137,21 +128,9 @@ def collected(options: study.Options, place: Place) -> xr.Dataset:
     `iterations` is infinite where a run has not reached a goal in the iterations that it has `done`, and missing where it has
     not tried.
     """
-    there = {run.point: run for run, _, _ in runs(options, place) if run.rows}.values()
-    names = {"d": "d", "eta": "eta", "tau_theta": "window", "seed": "seed"}
-    axes = {axis: sorted({getattr(run.point, name) for run in there}) for axis, name in names.items()}
-    shape = [len(values) for values in axes.values()]
-    longest = max(len(run.rows) for run in there)
-    further = {"iterations": ("goal", len(GOALS)), "row_iteration": ("row", longest), "row_accuracy": ("row", longest)}
-    found = {name: np.full(shape, np.nan) for name in ("done", "processor_seconds")}
-    found |= {name: np.full((*shape, length), np.nan) for name, (_, length) in further.items()}
-    for run in there:
-        at = tuple(axes[axis].index(getattr(run.point, name)) for axis, name in names.items())
-        found["done"][at], found["processor_seconds"][at] = run.iteration, run.seconds
-        found["iterations"][at] = [run.tried(goal) for goal in GOALS]
-        found["row_iteration"][at][: len(run.rows)], found["row_accuracy"][at][: len(run.rows)] = np.array(run.rows).T
-    dims = {name: (*axes, further[name][0]) if name in further else tuple(axes) for name in found}
-    dataset = xr.Dataset({name: (dims[name], values) for name, values in found.items()}, {**axes, "goal": list(GOALS)})
+    there = {run.point: run for run, _, _ in runs(options, place)}.values()
+    dataset = gathered(there, {"d": "d", "eta": "eta", "tau_theta": "window", "seed": "seed"}, GOALS, {})
+    dataset["iterations"] = dataset["iterations"].where(tried(dataset))
     dataset["updates"] = dataset["iterations"] / dataset["tau_theta"]
     return dataset
 
@@ -161,12 +140,7 @@ def main(options: study.Options) -> None:
     """Measure updates and iterations to an accuracy against tau_theta, and draw them beside the published ones."""
     suffix = "_quick" if options.size == "quick" else ""
     place = Place(options.out / f"write_cycles_cnn{suffix}.parts", options.workers, 500 if suffix else None)
-    try:
-        work(options, place)
-        state = "finished"
-    except KeyboardInterrupt:
-        state = "interrupted"
-        print("interrupted; the same command goes on", flush=True)
+    state = state_after(lambda: work(options, place))
     found = collected(options, place)
     seconds = float(found["processor_seconds"].sum())
     spec = circuit(Point("weight", 4, 0.01, options.seed)).spec
