@@ -28,25 +28,22 @@ NETLISTS = study.FOLDER.parent / "netlists"
 LAST = 3
 """Rows whose mean is the accuracy at the end."""
 
-# A code is drawn in every iteration. One that is held longer is a Walsh code, which is counted on every `hold` iterations.
 TEXT = """
 include: {netlist}
 circuit: time_constants
-parameters: {{hold: 0}}  # 0: a random code, new in every iteration
+parameters: {{tau_code: 1}}  # iterations that a code is held
 learning:
-  {rule}: {{perturb: {{theta_w: "{code}", theta_b: "{code}"}}}}
+  {rule}: {{perturb: {{every: tau_code*iteration}}}}
 """
-CODE = "{size}*where(hold > 0, walsh_sign(element + 1, floor(n_p/max(hold, 1))), bernoulli())"
 SUMMED = "*n_G"  # the sum of a window, not its mean
 
 
 @dataclass(frozen=True)
 class Task:
-    """A netlist, its learning rule and the size of a perturbation, the learning rate, iterations and numbers of seeds."""
+    """A netlist, its learning rule, the learning rate, iterations and numbers of seeds."""
 
     netlist: Path
     rule: str
-    size: str
     eta: float
     iterations: Mapping[str, int]
     seeds: Mapping[str, int]
@@ -54,19 +51,14 @@ class Task:
 
     def circuit(self, rate: str | float | None = None, **settings: str | float) -> mgd.Circuit:
         """With sums of windows, unless another rate is given."""
-        code = CODE.format(size=self.size)
-        text = TEXT.format(netlist=self.netlist, rule=self.rule, code=code)
+        text = TEXT.format(netlist=self.netlist, rule=self.rule)
         return mgd.load(text, eta=f"{self.eta}{SUMMED}" if rate is None else rate, **self.settings, **settings)
 
 
 TASKS = {
-    "xor": Task(NETLISTS / "xor.yaml", "mgd", "delta", 3, {"full": 60_000}, {"full": 16}),
-    "letters": Task(
-        NETLISTS / "letters.yaml", "mgd", "delta", 3, {"quick": 20_000, "full": 60_000}, {"quick": 8, "full": 8}
-    ),
-    "digits": Task(
-        study.FOLDER / "write_cycles.yaml", "wp", "amplitude", 3e-4, {"full": 30_000}, {"full": 4}, {"normalise": 0}
-    ),
+    "xor": Task(NETLISTS / "xor.yaml", "mgd", 3, {"full": 60_000}, {"full": 16}),
+    "letters": Task(NETLISTS / "letters.yaml", "mgd", 3, {"quick": 20_000, "full": 60_000}, {"quick": 8, "full": 8}),
+    "digits": Task(study.FOLDER / "write_cycles.yaml", "wp", 3e-4, {"full": 30_000}, {"full": 4}, {"normalise": 0}),
 }
 ANALOG, ANALOG_ETA = "xor, analog", 1.5
 DISCRETE = (("tau_x", "tau_theta"), ("tau_p", "tau_theta"), ("tau_p", "tau_x"))
@@ -88,7 +80,7 @@ def ended(run: xr.Dataset) -> xr.Dataset:
 
 def swept_clock(clock: str, values: tuple[int, ...]) -> dict[str, list]:
     """The name and the values of a sweep of a clock, in iterations."""
-    return {"hold": list(values)} if clock == "tau_p" else {clock: [f"{v}*iteration" for v in values]}
+    return {"tau_code": list(values)} if clock == "tau_p" else {clock: [f"{v}*iteration" for v in values]}
 
 
 def plane(task: str, row: str, column: str, options: study.Options, address: str) -> xr.Dataset:

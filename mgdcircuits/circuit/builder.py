@@ -86,7 +86,9 @@ class Builder:
                         "one learning system a parameter: name what each trains under `plastic`"
                     )
             parameters[f"period_{spec.name}"] = float(self.clocks.periods[spec.name])
-            system = System(self.circuit, spec, self.constants)
+            if spec.name in self.clocks.holds:
+                parameters[f"hold_{spec.name}"] = float(self.clocks.holds[spec.name])
+            system = System(self.circuit, spec, self.constants, self.clocks.holds.get(spec.name, 1))
             iteration += self.learn(system)
             self.arrays |= system.arrays
         iteration.append(Count("n_p"))

@@ -24,6 +24,7 @@ class Clocks:
     ticks: int  # integration steps in one evaluation
     period_x: int  # iterations that a sample is held
     periods: dict[str, int]  # learning system -> iterations between updates
+    holds: dict[str, int]  # learning system that perturbs -> iterations that a draw of its codes is held; not in a trial
     seconds: dict[str, float]  # all clocks, and `iteration`
 
     @property
@@ -83,13 +84,16 @@ def resolve(circuit: Circuit) -> Clocks:
     evaluation = iteration if spec.trial or runs_freely(circuit) else seconds["tau_p"]
     ticks = 1 if dt is None else multiple(evaluation, dt, "a trial" if spec.trial else "tau_p", "dt")
     period_x = multiple(seconds.get("tau_x", iteration), iteration, "tau_x", "one iteration")
-    periods = {}
+    periods, holds = {}, {}
     for system in spec.learning:
         every = expressions.evaluate(system.update_every, values).value if system.update_every else iteration
         periods[system.name] = multiple(every, iteration, f"update of {system.name}", "one iteration")
+        if system.perturb is not None and spec.trial is None:
+            held, what = expressions.evaluate(system.perturb.every, values).value, f"`perturb: every` of {system.name}"
+            holds[system.name] = 1 if held == seconds["tau_p"] else multiple(held, iteration, what, "one iteration")
     if spec.trial:
         period_x = 1
-    return Clocks(dt, evaluation, evaluations, ticks, period_x, periods, seconds)
+    return Clocks(dt, evaluation, evaluations, ticks, period_x, periods, holds, seconds)
 
 
 def runs_freely(circuit: Circuit) -> bool:

@@ -1,7 +1,8 @@
 """The steps of learning: draw codes, evaluate passes, signals, estimate, accumulate, update, write.
 
-Everything that depends on when an update falls is a runtime number, so a new clock needs no compilation: the words
-`n_x`, `n_theta`, `n_G` and `new_x` are expressions of the iteration count `n_p` and of the periods, which are parameters.
+Everything that depends on when an update falls or how long a code is held is a runtime number, so a new clock needs no
+compilation: the words `n_x`, `n_theta`, `n_G` and `new_x` are expressions of the iteration count `n_p` and of the periods,
+which are parameters. A code that is held is drawn again in every iteration, with the count of its draw, so nothing is kept.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from mgdcircuits.circuit.program import (
     Scope,
     Statement,
     Step,
+    Word,
 )
 from mgdcircuits.errors import BuildError
 from mgdcircuits.netlist.spec import Assignment, LearningSpec, Sharing, Site, Variable
@@ -43,11 +45,15 @@ PER_UNIT = {Index.PRE, Index.POST, Index.PRE_CHANNEL, Index.POST_CHANNEL}
 
 @dataclass
 class System:
-    """A learning system while its steps are made; `passes` maps a pass to the arrays it renamed in the current block."""
+    """A learning system while its steps are made.
+
+    `held`: iterations that a draw of its codes lasts; `passes` maps a pass to the arrays it renamed in the current block.
+    """
 
     circuit: Circuit
     spec: LearningSpec
     constants: Mapping[str, float]
+    held: int = 1
     arrays: dict[str, Array] = field(default_factory=dict)
     passes: dict[str, Mapping[str, str]] = field(default_factory=dict)
 
@@ -58,17 +64,25 @@ class System:
         """The parameter that holds the iterations between updates."""
         return f"period_{self.spec.name}"
 
-    def parameters(self) -> dict[str, float | str]:
-        """Netlist parameters and the words of time as expressions."""
-        n_g = f"(n_p % {self.period} + 1)" if self.spec.clear else "(n_p + 1)"
-        words = {
-            "n_theta": f"(n_p // {self.period})",
-            "n_G": n_g,
-            "n_x": "(n_p // period_x)",
-            "new_x": "int(n_p % period_x == 0)",
-            "t": "(n_p*iteration)",
+    @property
+    def hold(self) -> str | None:
+        """The parameter that holds the iterations between draws of the codes; None in a trial, whose ticks say when."""
+        return None if self.circuit.spec.trial is not None else f"hold_{self.spec.name}"
+
+    def words(self, now: str = "n_p") -> dict[str, str]:
+        """The words of time as expressions of the iteration count."""
+        return {
+            "n_theta": f"({now} // {self.period})",
+            "n_G": f"({now} % {self.period} + 1)" if self.spec.clear else f"({now} + 1)",
+            "n_x": f"({now} // period_x)",
+            "new_x": f"int({now} % period_x == 0)",
+            "t": f"({now}*iteration)",
         }
-        return {**self.circuit.spec.parameters, "period_x": 0.0, self.period: 0.0, "iteration": 0.0, **words}
+
+    def parameters(self) -> dict[str, float | str]:
+        """Netlist parameters and words of time."""
+        numbers = dict.fromkeys(("period_x", "iteration", self.period, *([self.hold] if self.hold else [])), 0.0)
+        return {**self.circuit.spec.parameters, **numbers, **self.words()}
 
     def resolver(self, place: str, lookups, scope: Scope, constants: Mapping[str, float] | None = None) -> Resolver:
         """A resolver for words of the system."""
@@ -97,14 +111,23 @@ class System:
         offset, size = 0, self.block_size(block)
         for name in self.spec.perturb.blocks[block]:
             owner, variable, array = self.circuit.variables[name]
-            words = {"element": Position(offset=offset), "i": Position()}
+            words = {"element": Position(offset=offset), "i": Position(), **self._words_of_draw()}
             lookups = [words.get, self._evaluated(owner, array)]
             resolver = self.resolver(name, lookups, Scope.PERIOD, {"K": size, **self._scale(variable)})
+            resolver.hold = self.hold
             text = resolver.expression(self.spec.perturb.codes[name])
             steps.append(Step(self._code(owner, variable, array, resolver, text)))
             steps += self._set_by_writing(name)
             offset += array.n
         return steps
+
+    def _words_of_draw(self) -> dict[str, Word | str]:
+        """In a code `n_p` counts draws, and `t` is when a draw began."""
+        if self.hold is None:
+            return {}
+        now = "n_p.now"
+        draws = f"({now} // {self.hold})"
+        return {**self.words(now), now: Word("n_p"), "n_p": draws, "t": f"(n_p*{self.hold}*iteration)"}
 
     def _set_by_writing(self, perturbation: str) -> list[Node]:
         """Where a perturbation is set by writing the device: count those writes, and let worn devices be."""
@@ -131,6 +154,11 @@ class System:
     def _code(self, owner: Population | Coupling, variable: Variable, array: Array, resolver: Resolver, text: str):
         """The loop that draws a code, or makes it of what the unperturbed pass left in the units, as an estimate is made."""
         reads = [o for o in resolver.operands.values() if isinstance(o, Read)]
+        if reads and self.held > 1:
+            raise BuildError(
+                f"{self.spec.at}: the code of {array.name} reads {reads[0].array.name}, which may change while `every` holds "
+                f"the code for {self.held} iterations; write `every: tau_p`, or a code of numbers that are drawn"
+            )
         if not self._reads_units(resolver.operands, array) and all(o.array.sharing is Sharing.MEMBER for o in reads):
             statement, writes = Statement("code", text), {"code": array}
             return Elements(

@@ -51,6 +51,8 @@ class Resolver:
         When draws without a suffix are renewed.
     index
         Element index of draws.
+    hold
+        The runtime parameter that says how many iterations draws of a period are held; None: one.
     """
 
     parameters: Mapping[str, float | str]
@@ -59,6 +61,7 @@ class Resolver:
     place: str
     scope: Scope = Scope.PERIOD
     index: Index = Index.ELEMENT
+    hold: str | None = None
     operands: dict[str, Operand] = field(default_factory=dict)
     local: set[str] = field(default_factory=set)
 
@@ -129,5 +132,6 @@ class Resolver:
         number = sum(isinstance(o, Random) for o in self.operands.values())
         name = f"draw_{number}"
         site = f"{self.place}#{number}"
-        self.operands[name] = Random(base, site, scope, self.index, tuple(ast.unparse(a) for a in visited))
+        hold = self.hold if scope is Scope.PERIOD else None
+        self.operands[name] = Random(base, site, scope, self.index, tuple(ast.unparse(a) for a in visited), hold)
         return ast.Name(name)

@@ -107,13 +107,17 @@ class Scope(Enum):
 
 @dataclass(frozen=True)
 class Random:
-    """A keyed draw: `function` in rand, randn, bit, poisson."""
+    """A keyed draw: `function` in rand, randn, bit, poisson.
+
+    `hold` names the runtime parameter that says how many iterations a draw of a period is held; without it, one.
+    """
 
     function: str
     site: str
     scope: Scope
     index: Index
     arguments: tuple[str, ...] = ()
+    hold: str | None = None
 
 
 Operand = Read | Word | Parameter | Literal | Position | Random

@@ -17,7 +17,7 @@ from mgdcircuits.circuit.program import (
     Reduction,
 )
 from mgdcircuits.codegen.cpp_arrays import CPP_TYPE, Arrays, pointer
-from mgdcircuits.codegen.cpp_operands import COUNTS, LAMBDA, Assignment, Operands, assignments, needed
+from mgdcircuits.codegen.cpp_operands import LAMBDA, Assignment, Operands, assignments, needed
 from mgdcircuits.codegen.fuse import positions_of
 from mgdcircuits.codegen.hoist import increments, size_of_sign
 from mgdcircuits.codegen.merge import Merged, in_vectors
@@ -180,7 +180,7 @@ class ElementLoops:
         """A code of signs, drawn where it is kept."""
         (array,) = kernel.writes.values()
         if array.name in self.arrays.coded:
-            site, count = self.operands.sites[draw.site], COUNTS[draw.scope]
+            site, count = self.operands.sites[draw.site], self.operands.count(draw)
             keys = f"s.site_keys({site})[0], {count}, s.no_replica[0], first"
             return [
                 f"*{pointer(array)}.size = static_cast<T>({size});",
@@ -239,7 +239,7 @@ class ElementLoops:
 
     def _keys(self, draw: Random) -> str:
         """What the numbers of a draw for an array per member depend on, from the element `first`."""
-        return f"s.site_keys({self.operands.sites[draw.site]}), s.no_replica.data(), {COUNTS[draw.scope]}, first"
+        return f"s.site_keys({self.operands.sites[draw.site]}), s.no_replica.data(), {self.operands.count(draw)}, first"
 
 
 def _fill_function(draw: Random) -> str:

@@ -86,6 +86,9 @@ struct Session : Now, Buffers<T>, Shared<Session> {{
   }}
   std::vector<const double*> watched;  // numbers of replicas that must stay finite
   std::uint64_t count_period() const {{ return static_cast<std::uint64_t>(offset + n_p * {ticks} + tick); }}
+  std::uint64_t count_held(double hold) const {{  // of a draw that lasts for so many iterations
+    return static_cast<std::uint64_t>(offset + n_p / static_cast<std::int64_t>(hold) * {ticks} + tick);
+  }}
   std::uint64_t count_pass() const {{
     return static_cast<std::uint64_t>(offset + (n_p * {evaluations} + evaluation) * {ticks} + tick);
   }}

@@ -126,9 +126,13 @@ class Operands:
                 return f"auto {name} = {self._draw(operand, kind)};"
         raise BuildError(f"{name}: unknown operand {operand!r}")
 
+    def count(self, draw: Random) -> str:
+        """The count that the numbers of a draw depend on."""
+        return f"s.count_held({self.parameter(draw.hold)})" if draw.hold else COUNTS[draw.scope]
+
     def _draw(self, operand: Random, kind: str) -> str:
         site = self.sites[operand.site]
-        unit, count = UNIT_OF[operand.index], COUNTS[operand.scope]
+        unit, count = UNIT_OF[operand.index], self.count(operand)
         keys = f"s.block_keys({site}, block), s.block_replica(block), {unit}, {count}"
         match operand.function:
             case "rand":

@@ -325,7 +325,7 @@ def _values(
 def _draw(target: NumpyTarget, operand: Random, element, member, lane, arguments) -> np.ndarray:
     """Keyed draws at any elements: the same numbers as those of a loop over all."""
     key = target._site_keys(operand.site)[member]
-    count = target.count(operand.scope)
+    count = target.count(operand)
     return draw_at(operand.function, key, element, lane, count, target.dtype, arguments)
 
 

@@ -206,10 +206,12 @@ class NumpyTarget(Target):
             self._keys[site] = np.array(self.keys(site), dtype=np.uint64)
         return self._keys[site]
 
-    def count(self, scope: Scope) -> int:
-        """The count of a site's clock."""
+    def count(self, draw: Random) -> int:
+        """The count that the numbers of a draw depend on."""
         ticks = self.clocks.ticks
-        match scope:
+        if draw.hold:
+            return self._count_offset + self.iteration // int(self.parameters[draw.hold]) * ticks + self.tick
+        match draw.scope:
             case Scope.INITIAL:
                 return 0
             case Scope.PERIOD:
@@ -222,7 +224,7 @@ class NumpyTarget(Target):
     def _draw(self, operand: Random, n: int, sharing: Sharing, values, read):
         lanes = self.batch if sharing is Sharing.REPLICA else 1
         arguments = [evaluate(a, values) for a in operand.arguments]
-        count = self.count(operand.scope)
+        count = self.count(operand)
         if arguments:
             drawn = draw(operand.function, self._site_keys(operand.site), n, lanes, count, self.dtype, arguments)
         else:

@@ -153,13 +153,13 @@ def clock_multiples(circuit: Circuit, report: Report) -> None:
             )
 
 
-@rule("hold", "outside trials codes are drawn once an iteration: a perturbation is held for `tau_p` in each pass")
+@rule("hold", "outside trials a code is held for one iteration, which is `every: tau_p`, or for a whole number of them")
 def hold(circuit: Circuit, report: Report) -> None:
-    """`perturb: every` against `tau_p`."""
-    constants = circuit.parameters.constants()
-    if circuit.spec.trial is not None or "tau_p" not in constants or circuit.parameters.iteration is None:
+    """`perturb: every` against `tau_p` and `iteration`."""
+    constants, iteration = circuit.parameters.constants(), circuit.parameters.iteration
+    if circuit.spec.trial is not None or "tau_p" not in constants or iteration is None:
         return
-    constants["iteration"] = circuit.parameters.iteration
+    constants["iteration"] = iteration
     for name, doc in circuit.document.learning.items():
         if not isinstance(doc, LearningDoc) or doc.perturb is None or doc.perturb.every is None:
             continue
@@ -168,13 +168,13 @@ def hold(circuit: Circuit, report: Report) -> None:
         except ExpressionError:
             continue
         held = constants["tau_p"].value
-        if abs(every - held) > CLOSE * held:
+        if abs(every - held) > CLOSE * held and not _multiple(every, iteration.value):
             report.add(
                 "hold",
                 doc.perturb.every.at,
-                f"`{name}` holds a perturbation for {duration(every)}, but an evaluation (tau_p) takes {duration(held)}",
-                "every: tau_p",
-                "write `every: tau_p`; for an estimate over several codes make `tau_theta` longer",
+                f"`{name}` holds a code for {duration(every)}, but an iteration takes {duration(iteration.value)}",
+                f"tau_p, or a whole multiple of {duration(iteration.value)}",
+                "write `every: tau_p` for a new code in every iteration, or `every: 10*iteration`",
             )
 
 
@@ -182,15 +182,16 @@ def hold(circuit: Circuit, report: Report) -> None:
 def sinusoid(circuit: Circuit, report: Report) -> None:
     """The code `sinusoid(spacing)` in `perturb`."""
     constants = circuit.parameters.constants()
-    held, window = constants.get("tau_p"), constants.get("tau_theta")
-    # a code is drawn once an iteration; in a trial, for every hold time of a perturbation
-    drawn, clock = (circuit.parameters.iteration, "iteration") if circuit.spec.trial is None else (held, "tau_p")
+    window = constants.get("tau_theta")
     populations = circuit.objects.populations
     things = {f"{t.name}.{v.name}": (t, v) for t in circuit.objects.every() for v in t.variables}
     by_name = {system.name: system for system in circuit.spec.learning}
     for name, doc in circuit.document.learning.items():
         system = by_name.get(str(name))
-        if system is None or system.perturb is None or doc.perturb is None or drawn is None or window is None:
+        if system is None or system.perturb is None or doc.perturb is None or window is None:
+            continue
+        drawn = _between_draws(circuit, doc.perturb.every)
+        if drawn is None:
             continue
         largest = max(
             (sum(elements(*things[q], populations) for q in block) for block in system.perturb.blocks), default=0
@@ -199,14 +200,14 @@ def sinusoid(circuit: Circuit, report: Report) -> None:
             spacing = _spacing(code, constants)
             if spacing is None or not isinstance(code, Text):
                 continue
-            highest, limit = largest * spacing, 1 / (2 * drawn.value)
+            highest, limit = largest * spacing, 1 / (2 * drawn)
             if highest >= limit:
                 report.add(
                     "sinusoid",
                     code.at,
                     f"`{key}`: {largest} frequencies {spacing:g} Hz apart reach {highest:g} Hz",
-                    f"less than 1/(2*{clock}) = {limit:g} Hz",
-                    "make `spacing` or `tau_p` smaller, or perturb in blocks",
+                    f"less than {limit:g} Hz: a code is drawn every {duration(drawn)}",
+                    "make `spacing`, `tau_p` or `every` smaller, or perturb in blocks",
                 )
             if system.clear and spacing < (1 - CLOSE) / window.value:
                 report.add(
@@ -217,6 +218,20 @@ def sinusoid(circuit: Circuit, report: Report) -> None:
                     f"a spacing of at least 1/tau_theta = {1 / window.value:g} Hz",
                     "make `spacing` or `tau_theta` larger",
                 )
+
+
+def _between_draws(circuit: Circuit, every: Text | None) -> float | None:
+    """Seconds between two draws of a code; None where they are not known."""
+    constants, iteration = circuit.parameters.constants(), circuit.parameters.iteration
+    if "tau_p" not in constants or iteration is None:
+        return None
+    held = constants["tau_p"].value
+    try:
+        drawn = held if every is None else evaluate(every, constants | {"iteration": iteration}).value
+    except ExpressionError:
+        return None
+    once_an_iteration = circuit.spec.trial is None and abs(drawn - held) <= CLOSE * held
+    return iteration.value if once_an_iteration else drawn
 
 
 def _spacing(code: Text, constants: dict) -> float | None:  # type: ignore[type-arg]
