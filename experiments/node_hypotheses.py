@@ -1,26 +1,32 @@
 """What the published node perturbation could have been: predicted iterations to 15 degrees, beside figure 3b.
 
-python experiments/node_hypotheses.py
 python experiments/node_hypotheses.py --d 1 --seeds 3 --only "one class"
+python experiments/node_hypotheses.py --out experiments/results
 
 gradient_convergence.py finds other numbers for node perturbation than arXiv 2501.15403. This predicts what other readings
 of the rule would give for the same circuits, initial parameters and images, and what the rule would give for other
 circuits, initial parameters and images. Weight perturbation stands beside it, which any explanation must leave as it is.
-Nothing is measured here.
+Nothing is measured here. With --out a dataset and a figure are kept; the same command goes on after Ctrl-C.
 """
 
 from __future__ import annotations
 
 import csv
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import click
 import numpy as np
 import study
+import xarray as xr
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 import mgdcircuits as mgd
@@ -28,6 +34,7 @@ from mgdcircuits import cli
 from mgdcircuits.analysis.prediction import node_layers
 from mgdcircuits.analysis.theory import Convergence, NodeLayer, combined, node_perturbation, weight_perturbation
 from mgdcircuits.datasets import Dataset
+from mgdcircuits.record import run_attributes
 
 DEGREES = 15.0
 NETLISTS = study.FOLDER.parent / "netlists"
@@ -37,6 +44,8 @@ MEAN, DEVIATION = 0.2860, 0.3530  # of the pixels of Fashion-MNIST between 0 and
 
 Block = list[NodeLayer]
 Images = Callable[[int, int, Dataset], np.ndarray]
+COLORS = {1: "#1f5fa8", 2: "#3d8a4d", 4: "#c2571a"}
+SECONDS_BETWEEN_WRITES = 30
 
 
 def any_images(seed: int, n: int, data: Dataset) -> np.ndarray:
@@ -57,6 +66,11 @@ def as_described(block: Block) -> Convergence:
 def own_codes(block: Block) -> Convergence:
     """A code for each sample."""
     return node_perturbation(block, own_codes=True)
+
+
+def without_biases(block: Block) -> Convergence:
+    """The angle is that of the kernels alone."""
+    return node_perturbation([NodeLayer(layer.slopes, layer.inputs[..., :-1]) for layer in block])
 
 
 def slopes_of_nodes(block: Block) -> Convergence:
@@ -121,6 +135,7 @@ HYPOTHESES = {
     "one code for the batch (as described)": Hypothesis(),
     "a code for each sample": Hypothesis(own_codes),
     "angle between slopes of nodes, not of weights": Hypothesis(slopes_of_nodes),
+    "angle of the kernels, biases left out": Hypothesis(without_biases),
     "a batch of one sample": Hypothesis(batch=1),
     "a batch of one class": Hypothesis(images=one_class),
     "pixels standardized": Hypothesis(mean=MEAN, deviation=DEVIATION),
@@ -144,28 +159,131 @@ def published(rule: str, d: int) -> np.ndarray:
     return np.array([float(row[f"csv_iters_alpha15deg_{q}"]) for q in ("q25", "median", "q75")])
 
 
-def cell(nodes: np.ndarray, weights: np.ndarray) -> str:
-    """Quartiles of nodes, and the median of weights."""
-    low, middle, high = nodes
-    return f"{middle:,.0f} ({low:,.0f} to {high:,.0f}); {weights[1]:,.0f}"
+def cell(values: np.ndarray) -> str:
+    """Quartiles of nodes, and the median of weights: `values` (rule, seed) without those that are missing."""
+    low, middle, high = np.percentile(values[0], [25, 50, 75])
+    return f"{middle:,.0f} ({low:,.0f} to {high:,.0f}); {np.median(values[1]):,.0f}"
+
+
+def empty(names: list[str], sizes: list[int], seeds: int) -> xr.Dataset:
+    """Nothing predicted yet: iterations(hypothesis, rule, d, seed)."""
+    coords = {"hypothesis": names, "rule": ["node", "weight"], "d": sizes, "seed": np.arange(1, seeds + 1)}
+    found = xr.Dataset(coords=coords)
+    found["iterations"] = (tuple(coords), np.full([len(v) for v in coords.values()], np.nan))
+    theirs = [[published(rule, d) for d in sizes] for rule in coords["rule"]]
+    found["published"] = (("rule", "d", "quartile"), np.array(theirs))
+    return found.assign_coords(quartile=[0.25, 0.5, 0.75])
+
+
+def begun(path: Path | None, names: list[str], sizes: list[int], seeds: int) -> xr.Dataset:
+    """What a file already holds, with room for what is asked."""
+    found = empty(names, sizes, seeds)
+    if path is None or not path.exists():
+        return found
+    with xr.open_dataset(path) as there:
+        earlier = there["iterations"].load().drop_attrs()
+    order = {"hypothesis": [n for n in HYPOTHESES if n in {*names, *earlier["hypothesis"].values}]}
+    order |= {axis: np.union1d(found[axis], earlier[axis]) for axis in ("d", "seed")}
+    wider = empty(order["hypothesis"], list(order["d"]), int(order["seed"].max()))
+    wider["iterations"] = earlier.reindex_like(wider["iterations"])
+    return wider
+
+
+def work(found: xr.Dataset, wanted: xr.Dataset, path: Path | None) -> None:
+    """Predict what is wanted and missing; write it now and then."""
+    points = [
+        (str(name), int(d), int(seed))
+        for name in wanted["hypothesis"].values for d in wanted["d"].values for seed in wanted["seed"].values
+        if found["iterations"].sel(hypothesis=name, d=d, seed=seed).isnull().any()
+    ]  # fmt: skip
+    written = time.monotonic()
+    try:
+        for name, d, seed in track(points, "predictions", console=Console(stderr=True), transient=True):
+            predicted = np.array(HYPOTHESES[name].iterations(d, seed))
+            found["iterations"].loc[{"hypothesis": name, "d": d, "seed": seed}] = predicted
+            if path is not None and time.monotonic() > written + SECONDS_BETWEEN_WRITES:
+                keep(found, path)
+                written = time.monotonic()
+    except KeyboardInterrupt:
+        click.echo("interrupted; the same command goes on" if path is not None else "interrupted", err=True)
+    if path is not None:
+        keep(found, path)
+        draw(found, path.with_suffix(".png"))
+
+
+def keep(found: xr.Dataset, path: Path) -> None:
+    """Write the dataset."""
+    state = "interrupted" if found["iterations"].isnull().any() else "finished"
+    found["iterations"].attrs = {"long_name": f"predicted iterations to {DEGREES:g} degrees"}
+    circuit = mgd.load(NETLISTS / "fashion_mnist_cnn_np.yaml", target_off=0.01)
+    study.write(found.assign_attrs(run_attributes(circuit.spec, title="node hypotheses", state=state)), path)
+
+
+def draw(found: xr.Dataset, path: Path) -> None:
+    """Our medians and quartiles over the published median: nodes, and weights."""
+    names = list(found["hypothesis"].values)
+    figure = Figure(figsize=(11, 0.34 * len(names) + 1.6), layout="constrained")
+    for axes, rule in zip(figure.subplots(1, 2, sharey=True), ("node", "weight"), strict=True):
+        for k, d in enumerate(found["d"].values):
+            theirs = found["published"].sel(rule=rule, d=d)
+            middle = float(theirs.sel(quartile=0.5))
+            axes.axvspan(
+                *(theirs.sel(quartile=[0.25, 0.75]) / middle).values, color=COLORS.get(d, "#777777"), alpha=0.1, lw=0
+            )
+            for row, name in enumerate(names):
+                values = found["iterations"].sel(hypothesis=name, rule=rule, d=d).dropna("seed").values / middle
+                if len(values):
+                    low, median, high = np.percentile(values, [25, 50, 75])
+                    place, color = row + 0.22 * (k - (found.sizes["d"] - 1) / 2), COLORS.get(d, "#777777")
+                    axes.plot([low, high], [place, place], color=color, lw=1)
+                    axes.plot(median, place, "o", ms=4, color=color, label=f"d = {d}")
+        axes.axvline(1, color="#999999", lw=0.8, ls=":")
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_title({"node": "nodes", "weight": "weights"}[rule], fontsize=10)
+        axes.set_xlabel("iterations to 15° / published median")
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.invert_yaxis()
+    handles = dict(zip(*reversed(figure.axes[0].get_legend_handles_labels()), strict=True))
+    figure.axes[0].legend(handles.values(), handles.keys(), frameon=False, fontsize=8)
+    figure.savefig(path, dpi=120)
 
 
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--d", "sizes", type=click.IntRange(1, 8), multiple=True, default=(1, 2, 4), show_default=True)
-@click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option("--seeds", type=click.IntRange(min=1), default=10, show_default=True)
 @click.option("--only", default="", help="Hypotheses whose name contains this.")
-def main(sizes: tuple[int, ...], seeds: int, only: str) -> None:
+@click.option("--out", type=study.FOLDER_TO_WRITE, help="A folder for the dataset and the figure.")
+def main(sizes: tuple[int, ...], seeds: int, only: str, out: Path | None) -> None:
     """Print a table."""
-    tried = {name: hypothesis for name, hypothesis in HYPOTHESES.items() if only in name}
-    if not tried:
+    names = [name for name in HYPOTHESES if only in name]
+    if not names:
         raise click.BadParameter(f"no hypothesis contains '{only}'; there are: {', '.join(HYPOTHESES)}")
+    path = None
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        path = out / "node_hypotheses.nc"
+    wanted = empty(names, sorted(set(sizes)), seeds)
+    found = begun(path, names, sorted(set(sizes)), seeds)
+    work(found, wanted, path)
+    print_table(found.sel(wanted.coords))
+
+
+def print_table(found: xr.Dataset) -> None:
+    """A row for each hypothesis, and the published one."""
+    seeds = found.sizes["seed"]
     table = Table(title=f"iterations to {DEGREES:g} degrees: nodes, median (quartiles); weights, median; {seeds} seeds")
-    for column in ("", *(f"d = {d}" for d in sizes)):
+    for column in ("", *(f"d = {d}" for d in found["d"].values)):
         table.add_column(column)
-    for name, hypothesis in tried.items():
-        found = [[hypothesis.iterations(d, seed) for seed in range(1, seeds + 1)] for d in sizes]
-        table.add_row(name, *(cell(*np.percentile(one, [25, 50, 75], axis=0).T) for one in found))
-    table.add_row("published, 10 seeds", *(cell(published("node", d), published("weight", d)) for d in sizes))
+    for name in found["hypothesis"].values:
+        each = [found["iterations"].sel(hypothesis=name, d=d).dropna("seed").values for d in found["d"].values]
+        table.add_row(str(name), *(cell(values) if values.size else "" for values in each))
+    theirs = [found["published"].sel(d=d).values for d in found["d"].values]
+    cells = [f"{n[1]:,.0f} ({n[0]:,.0f} to {n[2]:,.0f}); {w[1]:,.0f}" for n, w in theirs]
+    table.add_row("published, 10 seeds", *cells)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 

@@ -138,6 +138,10 @@ PROBLEMS = {
             "Fashion-MNIST", "optimizers.yaml", 1000, 0.7, middle(1, 0.2, 0.03, 0.012),
             steps=2, beyond=4, slow=0.2, trials=4, seeds=8, most=200, every=2,
         ),
+        Problem(
+            "Fashion-MNIST", "optimizers.yaml", 1000, 0.8, middle(0.7, 0.1, 0.015, 0.004),
+            steps=1, beyond=4, slow=0.35, trials=4, seeds=8, most=1400, every=8,
+        ),
     ),
 }  # fmt: skip
 

@@ -205,27 +205,20 @@ def test_training_time_goes_on(tmp_path, monkeypatch):
         assert not Run(point, Place(tmp_path / "pieces", 1)).advance(goal=1, limit=20)
 
 
-def hypotheses(only: str) -> subprocess.CompletedProcess:
-    command = [
-        sys.executable,
-        str(ROOT / "experiments" / "node_hypotheses.py"),
-        "--d",
-        "1",
-        "--seeds",
-        "2",
-        "--only",
-        only,
-    ]
+def hypotheses(only: str, *options: str) -> subprocess.CompletedProcess:
+    script = str(ROOT / "experiments" / "node_hypotheses.py")
+    command = [sys.executable, script, "--d", "1", "--seeds", "2", "--only", only, *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
-def test_node_hypotheses():
+def test_node_hypotheses(tmp_path):
     """Samples of one class agree: with them nodes need several times fewer iterations than with one sample, weights as many."""
-    rows = {
-        line.split("│")[1].strip(): line.split("│")[2].split()
-        for line in hypotheses("a batch").stdout.splitlines()
-        if "│" in line
-    }
+    hypotheses("a batch of one sample", "--out", str(tmp_path))
+    printed = hypotheses("a batch", "--out", str(tmp_path)).stdout
+    rows = {line.split("│")[1].strip(): line.split("│")[2].split() for line in printed.splitlines() if "│" in line}
+    kept = xr.open_dataset(tmp_path / "node_hypotheses.nc")
+    assert kept["iterations"].notnull().all() and kept.sizes["hypothesis"] == 2
+    assert (tmp_path / "node_hypotheses.png").stat().st_size > 10_000
     nodes, weights = (
         {name: float(words[place].replace(",", "")) for name, words in rows.items() if words and "batch of" in name}
         for place in (0, -1)
