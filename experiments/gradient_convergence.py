@@ -44,10 +44,11 @@ class Case:
     iterations: int = 0
     classes: int = 10
     dither: float = 0.0  # uniform noise on the pixels: no two are equal, so that no maximum of a pool is tied
+    only: int = -1  # the first images of this class instead of any images; -1: any
 
     def __str__(self) -> str:
         also = (f", {self.classes} classes" if self.classes != 10 else "") + (", dithered" if self.dither else "")
-        return f"{self.rule} d={self.d}{also}"
+        return f"{self.rule} d={self.d}{also}" + (f", class {self.only} only" if self.only >= 0 else "")
 
 
 SIZES = {
@@ -65,6 +66,10 @@ SIZES = {
         *(Case("node", 1, 10, classes=classes) for classes in (2, 5)),
         Case("node", 2, 10),
         Case("node", 4, 3),
+        Case("node", 1, 10, 10, 2000, only=0),
+        Case("node", 2, 10, 5, 5000, only=0),
+        Case("node", 4, 10, 2, 8000, only=0),
+        *(Case("weight", d, 10, only=0) for d in (1, 2, 4)),
     ),
 }
 
@@ -78,7 +83,9 @@ class Seeds:
         options = {"d": case.d, "classes": case.classes, "tau_theta": "1000000000*iteration", "target_off": 0.01}
         self.circuit = mgd.load(study.FOLDER.parent / "netlists" / NETLISTS[case.rule], **options)
         data = mgd.datasets.load("fashion_mnist", classes=range(case.classes))
-        chosen = [self._images(seed, len(data.x_train)) for seed in self.numbers]
+        any_of = np.arange(len(data.x_train))
+        first = np.flatnonzero(data.y_train == case.only)[:BATCH]
+        chosen = [self._images(seed, any_of) if case.only < 0 else first for seed in self.numbers]
         self.x = np.stack([data.x_train[index] * np.float32(data.scale) for index in chosen])
         self.y = np.stack([data.y_train[index] for index in chosen])
         if case.dither:
@@ -98,8 +105,8 @@ class Seeds:
             self.predictions.append(predict(one))
 
     @staticmethod
-    def _images(seed: int, n: int) -> np.ndarray:
-        return randomness.integer(randomness.site_key(seed, "pinned images"), np.arange(BATCH), 0, 0, n)
+    def _images(seed: int, of: np.ndarray) -> np.ndarray:
+        return of[randomness.integer(randomness.site_key(seed, "pinned images"), np.arange(BATCH), 0, 0, len(of))]
 
     def by_block(self, values: dict[str, np.ndarray], members: int) -> list[np.ndarray]:
         """Parameters of each block side by side, (member, elements)."""
@@ -194,7 +201,7 @@ def compared(found: xr.Dataset) -> Iterator[str]:
             f"{law:>15}{float(one['predicted_degrees_15'].median()):16,.0f}{measured:>10}"
         )
         row = known.get((str(one["rule"].values), int(one["d"])))
-        if row is not None and int(one["classes"]) == 10 and not float(one["dither"]):
+        if row is not None and _as_published(one):
             inside = [row[2] / 1.15 <= m <= row[4] * 1.15 for m in (float(one["predicted_degrees_15"].median()),)]
             inside += [row[2] / 1.15 <= np.median(until) <= row[4] * 1.15] if len(until) else []
             line += f"  {row[2]:,.0f} {row[3]:,.0f} {row[4]:,.0f}: {'inside' if all(inside) else 'OUTSIDE'}"
@@ -205,20 +212,27 @@ def compared(found: xr.Dataset) -> Iterator[str]:
 def slopes(found: xr.Dataset) -> Iterator[str]:
     """Exponents of iterations to 15 degrees over N, on the published sizes."""
     table = published()
+    cases = [found.isel(case=k) for k in range(found.sizes["case"])]
     for rule in NETLISTS:
         rows = [row for row in table if row[0] == rule]
         sizes = {int(row[1]): row for row in rows}
-        cases = [found.isel(case=k) for k in range(found.sizes["case"])]
-        plain = [one for one in cases if one["rule"] == rule and int(one["classes"]) == 10 and not float(one["dither"])]
-        ours = {int(one["d"]): one for one in plain if int(one["d"]) in sizes}
-        if len(ours) < 2:
-            continue
-        n = [float(one["n_parameters"]) for one in ours.values()]
-        law = exponent(n, [float(one["predicted_degrees_15"].median()) for one in ours.values()])
-        quartiles = np.array([list(sizes[d])[2:5] for d in ours])
-        low, high = exponent_interval(n, quartiles, int(rows[0][5]))
-        theirs = exponent(n, list(quartiles[:, 1]))
-        yield f"{rule}: exponent of N: law {law:.2f}; published {theirs:.2f} ({low:.2f} to {high:.2f})"
+        for only in (-1, 0):
+            plain = [one for one in cases if one["rule"] == rule and _as_published(one) and int(one["only"]) == only]
+            ours = {int(one["d"]): one for one in plain if int(one["d"]) in sizes}
+            if len(ours) < 2:
+                continue
+            n = [float(one["n_parameters"]) for one in ours.values()]
+            law = exponent(n, [float(one["predicted_degrees_15"].median()) for one in ours.values()])
+            quartiles = np.array([list(sizes[d])[2:5] for d in ours])
+            low, high = exponent_interval(n, quartiles, int(rows[0][5]))
+            theirs = exponent(n, list(quartiles[:, 1]))
+            images = "" if only < 0 else f", class {only} only"
+            yield f"{rule}{images}: exponent of N: law {law:.2f}; published {theirs:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _as_published(one: xr.Dataset) -> bool:
+    """Whether a case is to be compared: all classes, and pixels as they are."""
+    return int(one["classes"]) == 10 and not float(one["dither"])
 
 
 def finished(path: Path, seed: int) -> dict[Case, xr.Dataset]:
@@ -228,6 +242,8 @@ def finished(path: Path, seed: int) -> dict[Case, xr.Dataset]:
     kept = xr.load_dataset(path)
     if kept.attrs["first_seed"] != seed:
         return {}
+    if "only" not in kept.coords:  # a dataset from before
+        kept = kept.assign_coords(only=("case", np.full(kept.sizes["case"], Case.only)))
     rows = [kept.isel(case=[k]) for k in range(kept.sizes["case"])]
     return {case_of(row): row for row in rows}
 
