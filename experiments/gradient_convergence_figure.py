@@ -13,6 +13,7 @@ from matplotlib.ticker import NullFormatter
 from mgdcircuits.analysis.theory import Convergence
 
 COLORS = {"weight": "#c2571a", "node": "#1f5fa8"}
+ONE_CLASS = "#3d8a4d"
 SHADES = {1: "#f2a65a", 2: "#d9722b", 4: "#a8431a", 8: "#5f1f0d", 16: "#2b0d05"}
 NODE_SHADES = {1: "#7fb2e5", 2: "#3f83c7", 4: "#1f5fa8", 8: "#12375f", 16: "#081a30"}
 
@@ -21,13 +22,15 @@ def draw(found: xr.Dataset, published: np.ndarray, path: Path) -> None:
     """Six panels into a file."""
     figure = Figure(figsize=(15, 8.4), layout="constrained")
     axes = figure.subplots(2, 3)
-    plain = [found.isel(case=k) for k in range(found.sizes["case"]) if _is_plain(found.isel(case=k))]
+    cases = [found.isel(case=k) for k in range(found.sizes["case"])]
+    plain = [one for one in cases if _is_plain(one)]
     for column, rule in enumerate(("weight", "node")):
         angles(axes[0, column], [one for one in plain if one["rule"] == rule], rule)
     lengths(axes[0, 2], plain)
     layers(axes[1, 0], next(one for one in reversed(plain) if one["rule"] == "weight" and _measured(one) > 1))
     sizes(axes[1, 1], plain, published)
-    classes(axes[1, 2], [found.isel(case=k) for k in range(found.sizes["case"])])
+    of_a_class(axes[1, 1], [one for one in cases if int(one["only"]) >= 0])
+    classes(axes[1, 2], [one for one in cases if int(one["only"]) < 0])
     for one in axes.flat:
         one.spines[["top", "right"]].set_visible(False)
     figure.suptitle("Gradient convergence of multiplexed gradient descent: solid, points: measured; dashed: predicted")
@@ -35,7 +38,7 @@ def draw(found: xr.Dataset, published: np.ndarray, path: Path) -> None:
 
 
 def _is_plain(one: xr.Dataset) -> bool:
-    return int(one["classes"]) == 10 and not float(one["dither"])
+    return int(one["classes"]) == 10 and not float(one["dither"]) and int(one["only"]) < 0
 
 
 def _measured(one: xr.Dataset) -> int:
@@ -155,6 +158,20 @@ def sizes(axes: Axes, cases: list[xr.Dataset], published: np.ndarray) -> None:
     axes.plot([], [], "o", color="grey", markersize=4, markerfacecolor="none", label="seed, from its measured noise")
     axes.set(xscale="log", yscale="log", xlabel="parameters N", ylabel="iterations to 15°")
     axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.legend(frameon=False, fontsize=7)
+
+
+def of_a_class(axes: Axes, cases: list[xr.Dataset]) -> None:
+    """Nodes with images of one class, into the same panel."""
+    chosen = [one for one in cases if one["rule"] == "node"]
+    if not chosen:
+        return
+    x = [0.89 * float(one["n_parameters"]) for one in chosen]
+    low, middle, high = np.array([one["predicted_degrees_15"].quantile([0.25, 0.5, 0.75]).values for one in chosen]).T
+    axes.errorbar(x, middle, [middle - low, high - middle], color=ONE_CLASS, marker="x", markersize=5, linestyle="--",
+                  linewidth=1, label=f"node: law, class {int(chosen[0]['only'])} only")  # fmt: skip
+    for place, one in zip(x, chosen, strict=True):
+        _seeds(axes, one, place, ONE_CLASS)
     axes.legend(frameon=False, fontsize=7)
 
 
