@@ -54,8 +54,13 @@ def any_images(seed: int, n: int, data: Dataset) -> np.ndarray:
 
 
 def one_class(seed: int, n: int, data: Dataset) -> np.ndarray:
-    """The first images of a class."""
-    return np.flatnonzero(data.y_train == seed % data.n_classes)[:n]
+    """The first images of a class, another one for each seed."""
+    return of_class(seed % data.n_classes)(seed, n, data)
+
+
+def of_class(label: int) -> Images:
+    """The first images of this class, the same for all seeds."""
+    return lambda seed, n, data: np.flatnonzero(data.y_train == label)[:n]
 
 
 def as_described(block: Block) -> Convergence:
@@ -138,6 +143,7 @@ HYPOTHESES = {
     "angle of the kernels, biases left out": Hypothesis(without_biases),
     "a batch of one sample": Hypothesis(batch=1),
     "a batch of one class": Hypothesis(images=one_class),
+    **{f"a batch of class {label}": Hypothesis(images=of_class(label)) for label in range(10)},
     "pixels standardized": Hypothesis(mean=MEAN, deviation=DEVIATION),
     "pixels from -1 to 1": Hypothesis(mean=0.5, deviation=0.5),
     "mean pooling": Hypothesis(changes=mean_pooling()),

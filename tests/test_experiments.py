@@ -213,8 +213,8 @@ def hypotheses(only: str, *options: str) -> subprocess.CompletedProcess:
 
 def test_node_hypotheses(tmp_path):
     """Samples of one class agree: with them nodes need several times fewer iterations than with one sample, weights as many."""
-    hypotheses("a batch of one sample", "--out", str(tmp_path))
-    printed = hypotheses("a batch", "--out", str(tmp_path)).stdout
+    hypotheses("a batch of one s", "--out", str(tmp_path))
+    printed = hypotheses("a batch of one", "--out", str(tmp_path)).stdout
     rows = {line.split("│")[1].strip(): line.split("│")[2].split() for line in printed.splitlines() if "│" in line}
     kept = xr.open_dataset(tmp_path / "node_hypotheses.nc")
     assert kept["iterations"].notnull().all() and kept.sizes["hypothesis"] == 2
