@@ -68,7 +68,7 @@ SIZES = {
         Case("node", 4, 3),
         Case("node", 1, 10, 10, 2000, only=0),
         Case("node", 2, 10, 5, 5000, only=0),
-        Case("node", 4, 10, 2, 8000, only=0),
+        Case("node", 4, 10, 5, 10000, only=0),
         *(Case("weight", d, 10, only=0) for d in (1, 2, 4)),
     ),
 }
