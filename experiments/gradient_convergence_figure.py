@@ -15,6 +15,7 @@ from mgdcircuits.analysis.theory import Convergence
 COLORS = {"weight": "#c2571a", "node": "#1f5fa8"}
 ONE_CLASS = "#3d8a4d"
 SHADES = {1: "#f2a65a", 2: "#d9722b", 4: "#a8431a", 8: "#5f1f0d", 16: "#2b0d05"}
+CLASS_SHADES = {1: "#8fcf9a", 2: "#3d8a4d", 4: "#1b4a25"}
 NODE_SHADES = {1: "#7fb2e5", 2: "#3f83c7", 4: "#1f5fa8", 8: "#12375f", 16: "#081a30"}
 
 
@@ -25,7 +26,7 @@ def draw(found: xr.Dataset, published: np.ndarray, path: Path) -> None:
     cases = [found.isel(case=k) for k in range(found.sizes["case"])]
     plain = [one for one in cases if _is_plain(one)]
     for column, rule in enumerate(("weight", "node")):
-        angles(axes[0, column], [one for one in plain if one["rule"] == rule], rule)
+        angles(axes[0, column], [one for one in cases if one["rule"] == rule and _all_classes(one)], rule)
     lengths(axes[0, 2], plain)
     layers(axes[1, 0], next(one for one in reversed(plain) if one["rule"] == "weight" and _measured(one) > 1))
     sizes(axes[1, 1], plain, published)
@@ -37,8 +38,12 @@ def draw(found: xr.Dataset, published: np.ndarray, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def _all_classes(one: xr.Dataset) -> bool:
+    return int(one["classes"]) == 10 and not float(one["dither"])
+
+
 def _is_plain(one: xr.Dataset) -> bool:
-    return int(one["classes"]) == 10 and not float(one["dither"]) and int(one["only"]) < 0
+    return _all_classes(one) and int(one["only"]) < 0
 
 
 def _measured(one: xr.Dataset) -> int:
@@ -46,6 +51,8 @@ def _measured(one: xr.Dataset) -> int:
 
 
 def _shade(one: xr.Dataset) -> str:
+    if int(one["only"]) >= 0:
+        return CLASS_SHADES[int(one["d"])]
     return (SHADES if one["rule"] == "weight" else NODE_SHADES)[int(one["d"])]
 
 
@@ -76,6 +83,7 @@ def angles(axes: Axes, cases: list[xr.Dataset], rule: str) -> None:
         rows = _rows(one)
         n = one["iteration"].values[rows]
         label = f"d = {int(one['d'])}, {count} seed" + ("s" if count > 1 else "")
+        label += f", class {int(one['only'])} only" if int(one["only"]) >= 0 else ""
         _band(axes, n, _degrees(one["cosine"].values[rows, :count]), _shade(one), label)
         law = np.median([_law(one, k).degrees(n) for k in range(count)], axis=0)
         axes.plot(n, law, color=_shade(one), linestyle="--")
