@@ -12,6 +12,7 @@ Nothing is measured here. With --out a dataset and a figure are kept; the same c
 from __future__ import annotations
 
 import csv
+import itertools
 import sys
 import time
 from collections.abc import Callable
@@ -195,31 +196,34 @@ def begun(path: Path | None, names: list[str], sizes: list[int], seeds: int) -> 
     return wider
 
 
+def missing(found: xr.Dataset, wanted: xr.Dataset) -> list[tuple[str, int, int]]:
+    """Points that are wanted and not predicted yet."""
+    names, sizes, seeds = (wanted[axis].values for axis in ("hypothesis", "d", "seed"))
+    there = found["iterations"].notnull().all("rule")
+    every = itertools.product(map(str, names), map(int, sizes), map(int, seeds))
+    return [(name, d, seed) for name, d, seed in every if not there.sel(hypothesis=name, d=d, seed=seed)]
+
+
 def work(found: xr.Dataset, wanted: xr.Dataset, path: Path | None) -> None:
     """Predict what is wanted and missing; write it now and then."""
-    points = [
-        (str(name), int(d), int(seed))
-        for name in wanted["hypothesis"].values for d in wanted["d"].values for seed in wanted["seed"].values
-        if found["iterations"].sel(hypothesis=name, d=d, seed=seed).isnull().any()
-    ]  # fmt: skip
+    points = missing(found, wanted)
     written = time.monotonic()
     try:
         for name, d, seed in track(points, "predictions", console=Console(stderr=True), transient=True):
             predicted = np.array(HYPOTHESES[name].iterations(d, seed))
             found["iterations"].loc[{"hypothesis": name, "d": d, "seed": seed}] = predicted
             if path is not None and time.monotonic() > written + SECONDS_BETWEEN_WRITES:
-                keep(found, path)
+                keep(found, path, "running")
                 written = time.monotonic()
     except KeyboardInterrupt:
         click.echo("interrupted; the same command goes on" if path is not None else "interrupted", err=True)
     if path is not None:
-        keep(found, path)
+        keep(found, path, "interrupted" if missing(found, wanted) else "finished")
         draw(found, path.with_suffix(".png"))
 
 
-def keep(found: xr.Dataset, path: Path) -> None:
+def keep(found: xr.Dataset, path: Path, state: str) -> None:
     """Write the dataset."""
-    state = "interrupted" if found["iterations"].isnull().any() else "finished"
     found["iterations"].attrs = {"long_name": f"predicted iterations to {DEGREES:g} degrees"}
     circuit = mgd.load(NETLISTS / "fashion_mnist_cnn_np.yaml", target_off=0.01)
     study.write(found.assign_attrs(run_attributes(circuit.spec, title="node hypotheses", state=state)), path)
@@ -280,7 +284,8 @@ def main(sizes: tuple[int, ...], seeds: int, only: str, out: Path | None) -> Non
 
 def print_table(found: xr.Dataset) -> None:
     """A row for each hypothesis, and the published one."""
-    seeds = found.sizes["seed"]
+    counts = found["iterations"].count("seed").values
+    seeds = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
     table = Table(title=f"iterations to {DEGREES:g} degrees: nodes, median (quartiles); weights, median; {seeds} seeds")
     for column in ("", *(f"d = {d}" for d in found["d"].values)):
         table.add_column(column)

@@ -36,7 +36,8 @@ parameters: {{tau_code: 1}}  # iterations that a code is held
 learning:
   {rule}: {{perturb: {{every: tau_code*iteration}}}}
 """
-ANALOG = """  # the rule of netlists/xor_analog.yaml
+# The rule of netlists/xor_analog.yaml.
+ANALOG = """
 include: {netlist}
 circuit: time_constants_analog
 parameters: {{size: {size}, rate: {rate}, high: tau_hp/(tau_hp + tau_p), low: tau_p/(tau_lp + tau_p)}}
@@ -60,7 +61,7 @@ SUMMED = "*n_G"  # the sum of a window, not its mean
 class Task:
     """A netlist, its learning rule, the learning rate, iterations and numbers of seeds.
 
-    In analog mode, the size of a perturbation and the rate per unit of gradient.
+    `size` and `rate`: of a perturbation, and per unit of gradient, in analog mode.
     """
 
     netlist: Path
@@ -84,12 +85,25 @@ class Task:
 
 
 TASKS = {
-    "xor": Task(NETLISTS / "xor.yaml", "mgd", 3, {"full": 60_000}, {"full": 16}, 0.1, 1.5 / 9),
+    "xor": Task(NETLISTS / "xor.yaml", "mgd", 3, {"full": 60_000}, {"full": 16}, size=0.1, rate=1.5 / 9),
     "letters": Task(
-        NETLISTS / "letters.yaml", "mgd", 3, {"quick": 20_000, "full": 60_000}, {"quick": 8, "full": 8}, 0.02, 3 / 220
+        NETLISTS / "letters.yaml",
+        "mgd",
+        3,
+        {"quick": 20_000, "full": 60_000},
+        {"quick": 8, "full": 8},
+        size=0.02,
+        rate=3 / 220,
     ),
     "digits": Task(
-        study.FOLDER / "write_cycles.yaml", "wp", 3e-4, {"full": 30_000}, {"full": 4}, 0.02, 3e-4, {"normalise": 0}
+        study.FOLDER / "write_cycles.yaml",
+        "wp",
+        3e-4,
+        {"full": 30_000},
+        {"full": 4},
+        size=0.02,
+        rate=3e-4,
+        settings={"normalise": 0},
     ),
 }
 OF_ANALOG = ", analog"  # after the name of a task
@@ -220,6 +234,8 @@ def main(options: study.Options) -> None:
     found.attrs |= {
         "samples": SAMPLES[size],
         **{f"iterations of {n}": t.iterations.get(size, 0) for n, t in TASKS.items()},
+        **{f"size of a perturbation of {n}{OF_ANALOG}": t.size for n, t in TASKS.items()},
+        **{f"rate per unit of gradient of {n}{OF_ANALOG}": t.rate for n, t in TASKS.items()},
     }
     path = study.keep(found, "time_constants", TASKS["xor"].circuit().spec, options)
     draw(found, path.with_suffix(".png"))

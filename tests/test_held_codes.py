@@ -1,5 +1,6 @@
 """Codes that `perturb: every` holds for several iterations: each lasts as long, and they are those of a run that holds none."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import mgdcircuits as mgd
 from mgdcircuits import checkpoint
 from mgdcircuits.analysis.prediction import predict
-from mgdcircuits.errors import BuildError, RunError
+from mgdcircuits.errors import BuildError, NetlistError, RunError
 
 NETLISTS = Path(__file__).parent.parent / "netlists"
 HOLD = 3
@@ -84,6 +85,24 @@ def test_words_of_a_code_are_those_of_its_draw(target):
         )
 
 
+@pytest.mark.parametrize("every", ["tau_p", f"{HOLD}*iteration"])
+@pytest.mark.parametrize("delta", ["0.001/(1 + n_p)", "0.001*exp(-t/(4*us))", "0.001/(1 + n_theta)"])
+def test_an_amplitude_that_changes_is_the_same_in_code_and_estimate(delta, every):
+    """A parameter is of the present iteration in both, so that the estimate along a code is the slope along it."""
+    made = circuit("xor.yaml", "mgd", every, delta=delta, eta=0)
+    session = mgd.Session(made, batch=4, seed=2, target="numpy", dtype="float64")
+    data = mgd.datasets.load("xor")
+    session.present(data.x_train * data.scale, data.y_train)
+    exact = session.exact_gradient()
+    pairs = {site.parameter: site.theta for site in made.spec.learning[0].sites}
+    for _ in range(5):
+        session.step(1)
+        signs = {p: np.sign(session.target.array(theta)).ravel() for p, theta in pairs.items()}
+        slope = sum(float(exact[p].ravel() @ sign) for p, sign in signs.items())
+        for p, estimate in session.gradient_estimate().items():
+            np.testing.assert_allclose(estimate.ravel(), slope * signs[p], rtol=0.01)
+
+
 @pytest.mark.parametrize("target", ["numpy", "cpp"])
 def test_a_run_goes_on_inside_a_hold(tmp_path, target):
     """A checkpoint between two draws; the code is not drawn anew."""
@@ -102,13 +121,43 @@ def test_how_long_is_a_runtime_number():
     """Another hold needs no compilation: the programs differ in one number only."""
     one, other = (mgd.Session(circuit("xor.yaml", "mgd", f"{n}*iteration"), seed=1).program for n in (1, 5))
     assert repr(one.phases()) == repr(other.phases())
-    assert dict(one.parameters) | {"hold_mgd": 5.0} == dict(other.parameters)
+    assert dict(one.parameters) | {"hold.mgd": 5.0} == dict(other.parameters)
 
 
 def test_a_code_of_what_changes_cannot_be_held():
     """A code that reads a parameter would change with it."""
     with pytest.raises(BuildError, match=r"the code of .*theta_w reads .*b, which may change .*`every: tau_p`"):
         mgd.Session(circuit("xor.yaml", "mgd", "2*iteration", "delta*(1 + b)*bernoulli()"), seed=1)
+
+
+def test_a_draw_of_a_pass_cannot_be_held():
+    """It is new in every pass."""
+    with pytest.raises(BuildError, match=r"reads rand_pass\(\), which may change"):
+        mgd.Session(circuit("xor.yaml", "mgd", "2*iteration", "delta*(2*rand_pass() - 1)"), seed=1)
+
+
+def test_a_time_that_is_nearly_tau_p_is_tau_p():
+    """0.1*us is 100*ns, though not to the last digit."""
+    session = mgd.Session(circuit("xor.yaml", "mgd", "0.1*us", tau_p="100*ns"), seed=1, target="numpy")
+    assert session.clocks.holds == {"mgd": 1}
+
+
+def test_no_time_at_all_is_refused():
+    """Also where frequencies are compared with it."""
+    with pytest.raises(NetlistError, match="`mgd` holds a code for 0 second"):
+        circuit("xor.yaml", "mgd", "0*second", "delta*sinusoid(1*Hz)")
+
+
+def test_a_variable_called_like_a_word_is_the_variable():
+    """Words of time do not hide what belongs to the object."""
+    text = (NETLISTS / "xor.yaml").read_text(encoding="utf-8")
+    text = re.sub(r"\bb\b", "n_x", text).replace("theta_b: delta*bernoulli()", "theta_b: delta*(5 + n_x)")
+    rows = codes_drawn(mgd.load(text, delta=1), "xor", 3, target="numpy")
+    session = mgd.Session(mgd.load(text, delta=1), seed=4, target="numpy")
+    for name, found in rows.items():
+        if name.endswith("theta_b"):
+            bias = session.parameters[name.replace("theta_b", "n_x")].ravel()
+            np.testing.assert_allclose(found[0].ravel(), 5 + bias, rtol=1e-5)
 
 
 def test_held_codes_are_not_predicted():

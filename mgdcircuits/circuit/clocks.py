@@ -12,6 +12,8 @@ from mgdcircuits.netlist.learning import evaluations as count_evaluations
 from mgdcircuits.netlist.units import Quantity
 
 SECOND = (0, 0, 1, 0, 0, 0, 0)
+CLOSE = 1e-6
+"""Two times are the same if they differ by less than this part."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,9 @@ class Clocks:
     ticks: int  # integration steps in one evaluation
     period_x: int  # iterations that a sample is held
     periods: dict[str, int]  # learning system -> iterations between updates
-    holds: dict[str, int]  # learning system that perturbs -> iterations that a draw of its codes is held; not in a trial
+    holds: dict[
+        str, int
+    ]  # learning system that perturbs -> iterations that a draw of its codes is held; not in a trial
     seconds: dict[str, float]  # all clocks, and `iteration`
 
     @property
@@ -90,7 +94,8 @@ def resolve(circuit: Circuit) -> Clocks:
         periods[system.name] = multiple(every, iteration, f"update of {system.name}", "one iteration")
         if system.perturb is not None and spec.trial is None:
             held, what = expressions.evaluate(system.perturb.every, values).value, f"`perturb: every` of {system.name}"
-            holds[system.name] = 1 if held == seconds["tau_p"] else multiple(held, iteration, what, "one iteration")
+            once = abs(held - seconds["tau_p"]) <= CLOSE * seconds["tau_p"]
+            holds[system.name] = 1 if once else multiple(held, iteration, what, "one iteration")
     if spec.trial:
         period_x = 1
     return Clocks(dt, evaluation, evaluations, ticks, period_x, periods, holds, seconds)
@@ -121,6 +126,6 @@ def multiple(long: float, short: float, name: str, unit: str) -> int:
     """
     ratio = long / short
     count = round(ratio)
-    if count < 1 or abs(ratio - count) > 1e-6 * max(1, count):
+    if count < 1 or abs(ratio - count) > CLOSE * max(1, count):
         raise BuildError(f"{name} = {long:g} s is no whole multiple of {unit} = {short:g} s")
     return count

@@ -34,7 +34,6 @@ from mgdcircuits.circuit.program import (
     Scope,
     Statement,
     Step,
-    Word,
 )
 from mgdcircuits.errors import BuildError
 from mgdcircuits.netlist.spec import Assignment, LearningSpec, Sharing, Site, Variable
@@ -67,22 +66,19 @@ class System:
     @property
     def hold(self) -> str | None:
         """The parameter that holds the iterations between draws of the codes; None in a trial, whose ticks say when."""
-        return None if self.circuit.spec.trial is not None else f"hold_{self.spec.name}"
-
-    def words(self, now: str = "n_p") -> dict[str, str]:
-        """The words of time as expressions of the iteration count."""
-        return {
-            "n_theta": f"({now} // {self.period})",
-            "n_G": f"({now} % {self.period} + 1)" if self.spec.clear else f"({now} + 1)",
-            "n_x": f"({now} // period_x)",
-            "new_x": f"int({now} % period_x == 0)",
-            "t": f"({now}*iteration)",
-        }
+        return None if self.circuit.spec.trial is not None else f"hold.{self.spec.name}"
 
     def parameters(self) -> dict[str, float | str]:
-        """Netlist parameters and words of time."""
+        """Netlist parameters and the words of time as expressions."""
+        words = {
+            "n_theta": f"(n_p // {self.period})",
+            "n_G": f"(n_p % {self.period} + 1)" if self.spec.clear else "(n_p + 1)",
+            "n_x": "(n_p // period_x)",
+            "new_x": "int(n_p % period_x == 0)",
+            "t": "(n_p*iteration)",
+        }
         numbers = dict.fromkeys(("period_x", "iteration", self.period, *([self.hold] if self.hold else [])), 0.0)
-        return {**self.circuit.spec.parameters, **numbers, **self.words()}
+        return {**self.circuit.spec.parameters, **numbers, **words}
 
     def resolver(self, place: str, lookups, scope: Scope, constants: Mapping[str, float] | None = None) -> Resolver:
         """A resolver for words of the system."""
@@ -111,7 +107,7 @@ class System:
         offset, size = 0, self.block_size(block)
         for name in self.spec.perturb.blocks[block]:
             owner, variable, array = self.circuit.variables[name]
-            words = {"element": Position(offset=offset), "i": Position(), **self._words_of_draw()}
+            words = {"element": Position(offset=offset), "i": Position(), **self._words_of_a_draw()}
             lookups = [words.get, self._evaluated(owner, array)]
             resolver = self.resolver(name, lookups, Scope.PERIOD, {"K": size, **self._scale(variable)})
             resolver.hold = self.hold
@@ -121,13 +117,11 @@ class System:
             offset += array.n
         return steps
 
-    def _words_of_draw(self) -> dict[str, Word | str]:
-        """In a code `n_p` counts draws, and `t` is when a draw began."""
+    def _words_of_a_draw(self) -> dict[str, str]:
+        """How many draws there were before the present one, and when it began."""
         if self.hold is None:
-            return {}
-        now = "n_p.now"
-        draws = f"({now} // {self.hold})"
-        return {**self.words(now), now: Word("n_p"), "n_p": draws, "t": f"(n_p*{self.hold}*iteration)"}
+            return {"n_p.draw": "n_p", "t.draw": "t"}
+        return {"n_p.draw": f"(n_p // {self.hold})", "t.draw": f"(n_p // {self.hold}*{self.hold}*iteration)"}
 
     def _set_by_writing(self, perturbation: str) -> list[Node]:
         """Where a perturbation is set by writing the device: count those writes, and let worn devices be."""
@@ -154,9 +148,11 @@ class System:
     def _code(self, owner: Population | Coupling, variable: Variable, array: Array, resolver: Resolver, text: str):
         """The loop that draws a code, or makes it of what the unperturbed pass left in the units, as an estimate is made."""
         reads = [o for o in resolver.operands.values() if isinstance(o, Read)]
-        if reads and self.held > 1:
+        drawn = [o for o in resolver.operands.values() if isinstance(o, Random)]
+        changing = [o.array.name for o in reads] + [f"{o.function}_{o.scope.value}()" for o in drawn if not o.hold]
+        if changing and self.held > 1:
             raise BuildError(
-                f"{self.spec.at}: the code of {array.name} reads {reads[0].array.name}, which may change while `every` holds "
+                f"{self.spec.at}: the code of {array.name} reads {changing[0]}, which may change while `every` holds "
                 f"the code for {self.held} iterations; write `every: tau_p`, or a code of numbers that are drawn"
             )
         if not self._reads_units(resolver.operands, array) and all(o.array.sharing is Sharing.MEMBER for o in reads):
@@ -164,7 +160,7 @@ class System:
             return Elements(
                 resolver.place, (statement,), resolver.operands, writes, n=array.n, sharing=variable.sharing
             )
-        if any(isinstance(o, Random) for o in resolver.operands.values()):
+        if drawn:
             raise BuildError(f"{resolver.place}: a code that reads units of the circuit cannot draw numbers")
         return self._fold(owner, resolver, text, array)
 

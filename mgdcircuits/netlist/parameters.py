@@ -27,7 +27,7 @@ from mgdcircuits.netlist.units import DIMENSIONLESS, describe, lookup
 SECOND: Dimensions = (0, 0, 1, 0, 0, 0, 0)
 RUNTIME: dict[str, Dimensions] = {
     "n_x": DIMENSIONLESS,  # samples shown so far
-    "n_p": DIMENSIONLESS,  # draws of the codes so far
+    "n_p": DIMENSIONLESS,  # iterations so far
     "n_theta": DIMENSIONLESS,  # updates completed; 0 during the first one
     "n_G": DIMENSIONLESS,  # iterations accumulated in G
     "K": DIMENSIONLESS,  # perturbed elements of the block

@@ -40,6 +40,7 @@ BLOCKS = reading_rule("blocks", "every driven perturbation belongs to one block"
 PASSES = reading_rule("passes", "a pass has a constant factor on the perturbation, and a name")
 CODE_UNITS = reading_rule("code-units", "a code must have the unit of the perturbation that it drives")
 CODE_WORDS: dict[str, Dimensions] = {"element": DIMENSIONLESS}
+WORDS_OF_A_DRAW = ("n_p", "t")
 
 
 class Perturbations:
@@ -137,7 +138,11 @@ class Perturbations:
     def _code(
         self, key: str, code: Text, thing: Any, variable: Variable | None, passes: tuple[tuple[str, float], ...]
     ) -> str | None:
-        """The code with snippets and `scale` written out; its unit is that of the variable."""
+        """The code with snippets and `scale` written out; its unit is that of the variable.
+
+        `n_p` and `t` in the code itself are those of its draw. In the formula of a parameter they are those of the present
+        iteration, as they are in an estimate, which divides by the same parameter.
+        """
         try:
             expanded = expand_calls(library.plain_codes(code), library.codes())
         except ExpressionError as problem:
@@ -181,7 +186,9 @@ class Perturbations:
         )
         if scale is not None:
             expanded = substitute(expanded, {"scale": with_unit(scale, dims)})
-        return self.parameters.finish(expanded, set(scope) - {"t"})
+        own = {variable.name for variable in thing.variables}
+        words = {word: f"{word}.draw" for word in WORDS_OF_A_DRAW if word not in own}
+        return self.parameters.finish(substitute(expanded, words), set(scope) - {"t"})
 
     def _objects_named(self, given: Any) -> set[str] | None:
         """The objects (or qualified names) that a list of names stands for; None for all."""

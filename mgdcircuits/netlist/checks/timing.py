@@ -230,6 +230,8 @@ def _between_draws(circuit: Circuit, every: Text | None) -> float | None:
         drawn = held if every is None else evaluate(every, constants | {"iteration": iteration}).value
     except ExpressionError:
         return None
+    if drawn <= 0:
+        return None
     once_an_iteration = circuit.spec.trial is None and abs(drawn - held) <= CLOSE * held
     return iteration.value if once_an_iteration else drawn
 
