@@ -90,16 +90,21 @@ def panel(axes: Axes, found: xr.Dataset, goal: float, name: str) -> None:
     for eta in found["eta"].values:
         at = one.sel(eta=eta)
         if at[name].notnull().any():
-            law = words(exponent(lines(at[name])))
-            draw_line(axes, at, name, COLORS.get(eta, "#555555"), f"$\\eta$ = {eta:g}" + (f": {law}" if law else ""))
+            draw_line(axes, at, name, COLORS.get(eta, "#555555"), with_law(f"$\\eta$ = {eta:g}", at[name]))
     rising = raised(one)
     if np.isfinite(rising[name]).sum() > 1:
         rule = "$\\eta$ from 0.03 as $\\sqrt{\\tau_\\theta}$"
-        draw_line(axes, rising, name, "#222222", f"{rule}: {words(exponent(lines(rising[name])))}")
+        draw_line(axes, rising, name, "#222222", with_law(rule, rising[name]))
     axes.set_xlabel("$\\tau_\\theta$ (iterations)")
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_ylim(top=axes.get_ylim()[1] * 12)  # room for the legend
     axes.legend(frameon=False, fontsize=8, loc="upper left" if name == "iterations" else "upper right")
+
+
+def with_law(label: str, values: xr.DataArray) -> str:
+    """A label with the exponent of its line, if there is one."""
+    law = words(exponent(lines(values)))
+    return f"{label}: {law}" if law else label
 
 
 def shown(found: xr.Dataset) -> list[tuple[int, float]]:
