@@ -21,8 +21,8 @@ def bound(iterations: np.ndarray, done: np.ndarray) -> tuple[float, bool]:
     if not tried.any():
         return np.nan, False
     iterations, done = iterations[tried], done[tried]
-    known = bool(np.isfinite(study.median(iterations)))
-    return study.median(np.where(np.isfinite(iterations), iterations, done)), known
+    least = study.median(np.where(np.isfinite(iterations), iterations, done))
+    return least, study.median(iterations) == least
 
 
 def _points(axes: Axes, x: float, iterations: np.ndarray, done: np.ndarray, color: str, scale: float = 1.0) -> None:
