@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import study
 import xarray as xr
-from gradient_convergence_figure import draw
+from gradient_convergence_figure import all_classes, draw
 
 import mgdcircuits as mgd
 from mgdcircuits import cli, randomness
@@ -201,7 +201,7 @@ def compared(found: xr.Dataset) -> Iterator[str]:
             f"{law:>15}{float(one['predicted_degrees_15'].median()):16,.0f}{measured:>10}"
         )
         row = known.get((str(one["rule"].values), int(one["d"])))
-        if row is not None and _as_published(one):
+        if row is not None and all_classes(one):
             inside = [row[2] / 1.15 <= m <= row[4] * 1.15 for m in (float(one["predicted_degrees_15"].median()),)]
             inside += [row[2] / 1.15 <= np.median(until) <= row[4] * 1.15] if len(until) else []
             line += f"  {row[2]:,.0f} {row[3]:,.0f} {row[4]:,.0f}: {'inside' if all(inside) else 'OUTSIDE'}"
@@ -217,7 +217,7 @@ def slopes(found: xr.Dataset) -> Iterator[str]:
         rows = [row for row in table if row[0] == rule]
         sizes = {int(row[1]): row for row in rows}
         for only in (-1, 0):
-            plain = [one for one in cases if one["rule"] == rule and _as_published(one) and int(one["only"]) == only]
+            plain = [one for one in cases if one["rule"] == rule and all_classes(one) and int(one["only"]) == only]
             ours = {int(one["d"]): one for one in plain if int(one["d"]) in sizes}
             if len(ours) < 2:
                 continue
@@ -228,11 +228,6 @@ def slopes(found: xr.Dataset) -> Iterator[str]:
             theirs = exponent(n, list(quartiles[:, 1]))
             images = "" if only < 0 else f", class {only} only"
             yield f"{rule}{images}: exponent of N: law {law:.2f}; published {theirs:.2f} ({low:.2f} to {high:.2f})"
-
-
-def _as_published(one: xr.Dataset) -> bool:
-    """Whether a case is to be compared: all classes, and pixels as they are."""
-    return int(one["classes"]) == 10 and not float(one["dither"])
 
 
 def finished(path: Path, seed: int) -> dict[Case, xr.Dataset]:

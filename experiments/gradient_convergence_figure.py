@@ -26,7 +26,7 @@ def draw(found: xr.Dataset, published: np.ndarray, path: Path) -> None:
     cases = [found.isel(case=k) for k in range(found.sizes["case"])]
     plain = [one for one in cases if _is_plain(one)]
     for column, rule in enumerate(("weight", "node")):
-        angles(axes[0, column], [one for one in cases if one["rule"] == rule and _all_classes(one)], rule)
+        angles(axes[0, column], [one for one in cases if one["rule"] == rule and all_classes(one)], rule)
     lengths(axes[0, 2], plain)
     layers(axes[1, 0], next(one for one in reversed(plain) if one["rule"] == "weight" and _measured(one) > 1))
     sizes(axes[1, 1], plain, published)
@@ -38,12 +38,13 @@ def draw(found: xr.Dataset, published: np.ndarray, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _all_classes(one: xr.Dataset) -> bool:
+def all_classes(one: xr.Dataset) -> bool:
+    """Whether a case has all classes, and pixels as they are, so that it can be compared with the published ones."""
     return int(one["classes"]) == 10 and not float(one["dither"])
 
 
 def _is_plain(one: xr.Dataset) -> bool:
-    return _all_classes(one) and int(one["only"]) < 0
+    return all_classes(one) and int(one["only"]) < 0
 
 
 def _measured(one: xr.Dataset) -> int:

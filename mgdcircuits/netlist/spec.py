@@ -240,8 +240,9 @@ class Perturb:
     """What drives the perturbation variables of a learning system, and in which blocks.
 
     `codes` maps the qualified name of a perturbation variable (``"conv1.theta_w"``) to an expression that is evaluated
-    once per element at every draw; it may use `element`, `K`, `n_p`, `t` and the keyed functions. `every` is the time
-    between draws. `blocks` lists groups of qualified names that are perturbed together; blocks are evaluated one after another.
+    once per element at every draw; it may use `element`, `K`, the keyed functions, and `n_p.draw` and `t.draw`, which are what
+    a netlist writes as `n_p` and `t` in a code: draws so far, and when this one began. `every` is the time between draws.
+    `blocks` lists groups of qualified names that are perturbed together; blocks are evaluated one after another.
     """
 
     codes: Mapping[str, str]
