@@ -26,9 +26,7 @@ class Clocks:
     ticks: int  # integration steps in one evaluation
     period_x: int  # iterations that a sample is held
     periods: dict[str, int]  # learning system -> iterations between updates
-    holds: dict[
-        str, int
-    ]  # learning system that perturbs -> iterations that a draw of its codes is held; not in a trial
+    holds: dict[str, int]  # learning system -> iterations that its codes are held; only outside trials
     seconds: dict[str, float]  # all clocks, and `iteration`
 
     @property

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mgdcircuits.netlist import library
 from mgdcircuits.netlist.checks.registry import Report, rule
 from mgdcircuits.netlist.document import LearningDoc
-from mgdcircuits.netlist.expressions import ExpressionError, bind, evaluate, nearest, parse, parse_call, text
+from mgdcircuits.netlist.expressions import ExpressionError, bind, evaluate, names, nearest, parse, parse_call, text
 from mgdcircuits.netlist.learning import evaluations
 from mgdcircuits.netlist.parameters import CLOCKS, SECOND
 from mgdcircuits.netlist.sizes import elements
@@ -176,6 +176,20 @@ def hold(circuit: Circuit, report: Report) -> None:
                 f"tau_p, or a whole multiple of {duration(iteration.value)}",
                 "write `every: tau_p` for a new code in every iteration, or `every: 10*iteration`",
             )
+
+
+@rule("changing-time", "the time between draws and that between updates are constant")
+def changing_time(circuit: Circuit, report: Report) -> None:
+    """`perturb: every` and `update: every` of a parameter that changes while the circuit runs."""
+    formulas = circuit.parameters.symbolic()
+    for doc in circuit.document.learning.values():
+        if not isinstance(doc, LearningDoc):
+            continue
+        for key, part in (("perturb", doc.perturb), ("update", doc.update)):
+            every = None if part is None else part.every
+            for name in sorted(names(every) & set(formulas)) if every is not None else ():
+                found = f"`{key}: every: {every}`, but `{name}: {formulas[name]}` changes while the circuit runs"
+                report.add("changing-time", every.at, found, "a constant time")
 
 
 @rule("sinusoid", "frequencies must be resolved: below half of that of the draws, and apart by at least one over the window")
