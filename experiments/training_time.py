@@ -77,8 +77,11 @@ FIXED = {
             Stage(0.6, ("node", "weight"), (2, 4)),
             Stage(0.8, ("backprop",), (4, 2)),
             Stage(0.6, ("node", "weight"), (1,)),
+            Stage(0.8, ("node",), (4, 2)),
+            Stage(0.8, ("weight",), (2,)),
             Stage(0.8, ("backprop",), (1,)),
-            Stage(0.8, ("node", "weight"), (4, 2, 1)),
+            Stage(0.8, ("weight",), (4,)),
+            Stage(0.8, ("node", "weight"), (1,)),
         ),
     ),
 }

@@ -9,7 +9,7 @@ import pytest
 import mgdcircuits as mgd
 from mgdcircuits import checkpoint
 from mgdcircuits.analysis.prediction import predict
-from mgdcircuits.errors import BuildError, NetlistError, RunError
+from mgdcircuits.errors import NetlistError, RunError
 
 NETLISTS = Path(__file__).parent.parent / "netlists"
 HOLD = 3
@@ -124,16 +124,12 @@ def test_how_long_is_a_runtime_number():
     assert dict(one.parameters) | {"hold.mgd": 5.0} == dict(other.parameters)
 
 
-def test_a_code_of_what_changes_cannot_be_held():
-    """A code that reads a parameter would change with it."""
-    with pytest.raises(BuildError, match=r"the code of .*theta_w reads .*b, which may change .*`every: tau_p`"):
-        mgd.Session(circuit("xor.yaml", "mgd", "2*iteration", "delta*(1 + b)*bernoulli()"), seed=1)
-
-
-def test_a_draw_of_a_pass_cannot_be_held():
-    """It is new in every pass."""
-    with pytest.raises(BuildError, match=r"reads rand_pass\(\), which may change"):
-        mgd.Session(circuit("xor.yaml", "mgd", "2*iteration", "delta*(2*rand_pass() - 1)"), seed=1)
+@pytest.mark.parametrize("read", ["(1 + b)*bernoulli()", "(2*rand_pass() - 1)", "tanh(I)*bernoulli()"])
+def test_a_code_of_what_changes_cannot_be_held(read):
+    """A code that reads a parameter would change with it, and a draw of a pass is new in every pass."""
+    with pytest.raises(NetlistError, match=r"the code of `theta_b` reads `.*`, which may change .* expected .*`every: tau_p`"):
+        circuit("xor.yaml", "mgd", "2*iteration", f"delta*{read}")
+    circuit("xor.yaml", "mgd", "tau_p", f"delta*{read}")
 
 
 def test_a_time_that_is_nearly_tau_p_is_tau_p():

@@ -88,7 +88,7 @@ class Builder:
             parameters[f"period_{spec.name}"] = float(self.clocks.periods[spec.name])
             if spec.name in self.clocks.holds:
                 parameters[f"hold.{spec.name}"] = float(self.clocks.holds[spec.name])
-            system = System(self.circuit, spec, self.constants, self.clocks.holds.get(spec.name, 1))
+            system = System(self.circuit, spec, self.constants)
             iteration += self.learn(system)
             self.arrays |= system.arrays
         iteration.append(Count("n_p"))

@@ -46,13 +46,12 @@ PER_UNIT = {Index.PRE, Index.POST, Index.PRE_CHANNEL, Index.POST_CHANNEL}
 class System:
     """A learning system while its steps are made.
 
-    `held`: iterations that a draw of its codes lasts; `passes` maps a pass to the arrays it renamed in the current block.
+    `passes` maps a pass to the arrays it renamed in the current block.
     """
 
     circuit: Circuit
     spec: LearningSpec
     constants: Mapping[str, float]
-    held: int = 1
     arrays: dict[str, Array] = field(default_factory=dict)
     passes: dict[str, Mapping[str, str]] = field(default_factory=dict)
 
@@ -149,12 +148,6 @@ class System:
         """The loop that draws a code, or makes it of what the unperturbed pass left in the units, as an estimate is made."""
         reads = [o for o in resolver.operands.values() if isinstance(o, Read)]
         drawn = [o for o in resolver.operands.values() if isinstance(o, Random)]
-        changing = [o.array.name for o in reads] + [f"{o.function}_{o.scope.value}()" for o in drawn if not o.hold]
-        if changing and self.held > 1:
-            raise BuildError(
-                f"{self.spec.at}: the code of {array.name} reads {changing[0]}, which may change while `every` holds "
-                f"the code for {self.held} iterations; write `every: tau_p`, or a code of numbers that are drawn"
-            )
         if not self._reads_units(resolver.operands, array) and all(o.array.sharing is Sharing.MEMBER for o in reads):
             statement, writes = Statement("code", text), {"code": array}
             return Elements(

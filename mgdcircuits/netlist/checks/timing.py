@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 from mgdcircuits.netlist import library
 from mgdcircuits.netlist.checks.registry import Report, rule
 from mgdcircuits.netlist.document import LearningDoc
-from mgdcircuits.netlist.expressions import ExpressionError, bind, evaluate, names, nearest, parse, parse_call, text
+from mgdcircuits.netlist.expressions import (
+    ExpressionError,
+    bind,
+    calls,
+    evaluate,
+    names,
+    nearest,
+    parse,
+    parse_call,
+    text,
+)
 from mgdcircuits.netlist.learning import evaluations
 from mgdcircuits.netlist.parameters import CLOCKS, SECOND
 from mgdcircuits.netlist.sizes import elements
@@ -17,8 +27,11 @@ from mgdcircuits.netlist.source import Text, leaves
 
 if TYPE_CHECKING:
     from mgdcircuits.netlist.load import Circuit
+    from mgdcircuits.netlist.spec import CouplingSpec, PopulationSpec
 
 WORD = re.compile(r"[A-Za-z_]\w*")
+MAY_BE_HELD = {"i", "j", "N", "N_pre", "N_post", "N_incoming", "N_outgoing", "i_pre", "i_post", "dt", "t"}
+"""Words of an object that a held code may read; `t` is of a parameter that goes on changing, in code and estimate alike."""
 CLOSE = 1e-6
 """Two times are the same if they differ by less than this part of the smaller one."""
 
@@ -178,6 +191,40 @@ def hold(circuit: Circuit, report: Report) -> None:
             )
 
 
+@rule("held-code", "a code that is held for several iterations is one of numbers that are drawn")
+def held_code(circuit: Circuit, report: Report) -> None:
+    """Codes that read what may change while `perturb: every` holds them."""
+    iteration = circuit.parameters.iteration
+    things = {f"{t.name}.{v.name}": (t, v) for t in circuit.objects.every() for v in t.variables}
+    docs = circuit.document.learning
+    for system in circuit.spec.learning if circuit.spec.trial is None and iteration is not None else ():
+        doc = docs.get(system.name)  # type: ignore[call-overload]
+        if system.perturb is None or not isinstance(doc, LearningDoc) or doc.perturb is None:
+            continue
+        drawn = _between_draws(circuit, doc.perturb.every)
+        if drawn is None or drawn < iteration.value * (1 + CLOSE):
+            continue
+        for key, written in doc.perturb.extras.items():
+            codes = {q: c for q, c in system.perturb.codes.items() if str(key) in (q, things[q][1].name)}
+            changing = [name for q, code in codes.items() for name in _changing(circuit, things[q][0], code)]
+            if changing:
+                report.add(
+                    "held-code",
+                    getattr(written, "at", doc.perturb.at),
+                    f"the code of `{key}` reads `{changing[0]}`, which may change while `every` holds the code for "
+                    f"{round(drawn / iteration.value)} iterations",
+                    "a code of numbers that are drawn",
+                    "write `every: tau_p` for a new code in every iteration",
+                )
+
+
+def _changing(circuit: Circuit, owner: PopulationSpec | CouplingSpec, code: str) -> list[str]:
+    """What a code reads that may change before the next draw: variables, and draws of a pass."""
+    variables = set(circuit.objects.scope(owner)) - MAY_BE_HELD
+    found = [name for name in names(code) if name.partition(".")[0] in variables and not name.endswith(".draw")]
+    return sorted(found) + sorted(f"{name}()" for name in calls(code) if name.endswith("_pass"))
+
+
 @rule("changing-time", "the time between draws and that between updates are constant")
 def changing_time(circuit: Circuit, report: Report) -> None:
     """`perturb: every` and `update: every` of a parameter that changes while the circuit runs."""
@@ -192,7 +239,10 @@ def changing_time(circuit: Circuit, report: Report) -> None:
                 report.add("changing-time", every.at, found, "a constant time")
 
 
-@rule("sinusoid", "frequencies must be resolved: below half of that of the draws, and apart by at least one over the window")
+@rule(
+    "sinusoid",
+    "frequencies must be resolved: below half of that of the draws, and apart by at least one over the window",
+)
 def sinusoid(circuit: Circuit, report: Report) -> None:
     """The code `sinusoid(spacing)` in `perturb`."""
     constants = circuit.parameters.constants()
