@@ -14,7 +14,7 @@ from mgdcircuits.analysis.theory import Convergence
 
 COLORS = {"weight": "#c2571a", "node": "#1f5fa8"}
 ONE_CLASS = "#3d8a4d"
-SHADES = {1: "#f2a65a", 2: "#d9722b", 4: "#a8431a", 8: "#5f1f0d", 16: "#2b0d05"}
+SHADES = {1: "#f2a65a", 2: "#d9722b", 4: "#a8431a", 8: "#5f1f0d", 16: "#2b0d05", 32: "#000000"}
 CLASS_SHADES = {1: "#8fcf9a", 2: "#3d8a4d", 4: "#1b4a25"}
 NODE_SHADES = {1: "#7fb2e5", 2: "#3f83c7", 4: "#1f5fa8", 8: "#12375f", 16: "#081a30"}
 
@@ -28,7 +28,8 @@ def draw(found: xr.Dataset, published: np.ndarray, path: Path) -> None:
     for column, rule in enumerate(("weight", "node")):
         angles(axes[0, column], [one for one in cases if one["rule"] == rule and all_classes(one)], rule)
     lengths(axes[0, 2], plain)
-    layers(axes[1, 0], next(one for one in reversed(plain) if one["rule"] == "weight" and _measured(one) > 1))
+    weights = [one for one in plain if one["rule"] == "weight" and _measured(one) > 1]
+    layers(axes[1, 0], max(weights, key=lambda one: float(one["iteration"].max())))
     sizes(axes[1, 1], plain, published)
     of_a_class(axes[1, 1], [one for one in cases if int(one["only"]) >= 0])
     classes(axes[1, 2], [one for one in cases if int(one["only"]) < 0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import study
@@ -25,13 +26,20 @@ def bound(iterations: np.ndarray, done: np.ndarray) -> tuple[float, bool]:
     return least, study.median(iterations) == least
 
 
-def _points(axes: Axes, x: float, iterations: np.ndarray, done: np.ndarray, color: str, scale: float = 1.0) -> None:
-    """Seeds as dots, open triangles where they were cut off, and the median."""
-    cut, reached = np.isinf(iterations), np.isfinite(iterations)
-    axes.plot([x] * int(reached.sum()), iterations[reached] / scale, ".", color=color, alpha=0.5)
-    axes.plot([x] * int(cut.sum()), done[cut] / scale, "^", mfc="none", mew=0.8, ms=4, color=color)
+def points(
+    axes: Axes, x: float, iterations: np.ndarray, done: np.ndarray, color: str, scale: float = 1.0, across: bool = False
+) -> None:
+    """Seeds as dots, open triangles where they were cut off, and the median; `across`: iterations to the right."""
+    triangle = ">" if across else "^"
+
+    def plot(values: np.ndarray, marker: str, **how: Any) -> None:
+        places = np.full(len(values), x), values / scale
+        axes.plot(*(reversed(places) if across else places), marker, color=color, **how)
+
+    plot(iterations[np.isfinite(iterations)], ".", alpha=0.5)
+    plot(done[np.isinf(iterations)], triangle, mfc="none", mew=0.8, ms=4)
     middle, known = bound(iterations, done)
-    axes.plot(x, middle / scale, "o" if known else "^", mfc=color if known else "none", ms=7, color=color)
+    plot(np.array([middle]), "o" if known else triangle, mfc=color if known else "none", ms=7)
 
 
 def _finish(axes: Axes, found: xr.Dataset) -> None:
@@ -62,8 +70,8 @@ def draw_fixed(found: xr.Dataset, path: Path) -> None:
                     fmt="x", color=color, alpha=0.6, capsize=3,
                 )  # fmt: skip
                 if not np.isnan(iterations).all():
-                    _points(above, n * ASIDE[rule], iterations, done, color)
-                    _points(below, n * ASIDE[rule], iterations, done, color, middle)
+                    points(above, n * ASIDE[rule], iterations, done, color)
+                    points(below, n * ASIDE[rule], iterations, done, color, middle)
             above.plot([], [], "o", color=color, label=rule)
         above.plot([], [], "kx", label="published at 1e-3, quartiles")
         above.plot([], [], "k^", mfc="none", label="cut off there")
@@ -92,7 +100,7 @@ def draw_tuned(found: xr.Dataset, fixed: xr.Dataset, path: Path) -> None:
         color, one = COLORS[rule], found.sel(rule=rule, goal=goal)
         values = one["iterations"].transpose("d", "seed").values
         for k, row in enumerate(values):
-            _points(times, n[k] * ASIDE[rule], row, one["done"].values[k], color)
+            points(times, n[k] * ASIDE[rule], row, one["done"].values[k], color)
         medians = np.array([bound(row, done)[0] for row, done in zip(values, one["done"].values, strict=True)])
         slope, low, high = study.exponent(n.astype(float), values)
         law = f": $N^{{{slope:.2f}}}$ ({low:.2f} to {high:.2f})" if np.isfinite(slope) else ""

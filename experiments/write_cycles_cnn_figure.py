@@ -133,6 +133,7 @@ def table(found: xr.Dataset) -> Iterator[str]:
         one = found.sel(d=d, goal=goal)
         for eta in found["eta"].values:
             yield from law(f"eta = {eta:g}", lines(one["updates"].sel(eta=eta)), goal)
+        yield from law("one exponent for all eta, each fixed", lines(one["updates"]), goal)
         yield from law("eta from 0.03 as the root of tau_theta", lines(raised(one)["updates"]), goal)
         for tau in found["tau_theta"].values:
             for eta in found["eta"].values:

@@ -205,6 +205,25 @@ def test_training_time_goes_on(tmp_path, monkeypatch):
         assert not Run(point, Place(tmp_path / "pieces", 1)).advance(goal=1, limit=20)
 
 
+def test_training_hypotheses(tmp_path, monkeypatch):
+    """The circuit as described learns as in training_time.py, and a run that was cut off is not called known."""
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    from training_time_run import Place, Point, Run
+
+    printed = quick("training_hypotheses.py", tmp_path)
+    found = xr.open_dataset(tmp_path / "training_hypotheses_quick.nc")
+    assert list(found["hypothesis"].values) == ["as described", "biases up to 0.5"]
+    iterations = found["iterations"].sel(goal=0.2, d=1)
+    assert np.isfinite(iterations).any("seed").all() and (found["done"] <= 50).all()
+    assert np.isnan(found["iterations"].sel(goal=0.4)).all()
+    same = Run(Point("backprop", 1, 0.1, 1), Place(tmp_path / "same", 2, 1000))
+    same.advance(0.2, 50)
+    assert same.reached(0.2) == float(iterations.sel(hypothesis="as described", seed=1))
+    assert ("> 50" in printed) == bool(np.isinf(iterations).any())
+    assert (tmp_path / "training_hypotheses_quick.png").stat().st_size > 10_000
+    assert not (tmp_path / "training_hypotheses_quick.parts").exists()
+
+
 def hypotheses(only: str, *options: str) -> subprocess.CompletedProcess:
     script = str(ROOT / "experiments" / "node_hypotheses.py")
     command = [sys.executable, script, "--d", "1", "--seeds", "2", "--only", only, *options]

@@ -1,0 +1,218 @@
+"""Whether another reading of the published network explains its training times: backpropagation, beside figure 4.
+
+python experiments/training_hypotheses.py --quick --workers 1
+python experiments/training_hypotheses.py --full --workers 1 --out experiments/results
+
+At d = 1 training_time.py takes longer than arXiv 2501.15403, under every rule. Here backpropagation learns with the other
+circuits, initial parameters and pixels of node_hypotheses.py, at the published learning rate. Runs are kept: after Ctrl-C what
+is there is drawn, and the same command goes on. `--workers`: threads.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+import numpy as np
+import study
+import training_time_run
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+from node_hypotheses import HYPOTHESES, TEXT, Hypothesis, draw_biases
+from training_time import PUBLISHED_ETA, published
+from training_time_figure import bound, points
+from training_time_run import BATCH, NETLISTS, RULES, Place, gathered, state_after, tell, tried
+
+import mgdcircuits as mgd
+from mgdcircuits import cli
+from mgdcircuits.datasets import Dataset
+
+GOALS = (0.2, 0.4)
+PLAIN = "as described"
+COLORS = {0.2: "#1f5fa8", 0.4: "#c2571a"}
+
+
+def of_the_circuit() -> dict[str, Hypothesis]:
+    """Those that change what is trained: not the reading of perturbation, nor which images are in a batch."""
+    plain = Hypothesis()
+    same = {name: h for name, h in HYPOTHESES.items() if (h.rule, h.images, h.batch) == (plain.rule, plain.images, plain.batch)}
+    return {PLAIN: plain} | {name: hypothesis for name, hypothesis in same.items() if hypothesis != plain}
+
+
+@dataclass(frozen=True)
+class Size:
+    """A learning rate, hypotheses, the goal at each width, and seeds.
+
+    Runs are cut off after twice the published median, in proportion to 1/eta.
+    """
+
+    eta: float
+    names: tuple[str, ...]
+    goals: dict[int, float]
+    seeds: int
+
+
+SIZES = {
+    "quick": Size(0.1, (PLAIN, "biases up to 0.5"), {1: 0.2}, 3),
+    "full": Size(PUBLISHED_ETA, tuple(of_the_circuit()), {1: 0.2, 4: 0.4}, 5),
+}
+
+
+@dataclass(frozen=True)
+class Point(training_time_run.Point):
+    """What distinguishes a run."""
+
+    hypothesis: str = PLAIN
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}_{re.sub(r'[^A-Za-z0-9]+', '_', self.hypothesis)}"
+
+
+class Run(training_time_run.Run):
+    """A run of another circuit, from other initial parameters, or on other pixels."""
+
+    @property
+    def _hypothesis(self) -> Hypothesis:
+        return of_the_circuit()[self.point.hypothesis]
+
+    @property
+    def _data(self) -> Dataset:
+        return pixels(self.place, self._hypothesis.mean, self._hypothesis.deviation)
+
+    @cached_property
+    def _session(self) -> mgd.Session:
+        point, hypothesis = self.point, self._hypothesis
+        text = TEXT.format(netlist=NETLISTS / RULES["backprop"], changes=hypothesis.changes)
+        circuit = mgd.load(text, d=point.d, target_off=0.01)
+        made = mgd.Session(circuit, batch=BATCH, seed=point.seed, threads=self.place.threads, on_nan="continue")
+        if self._saved:
+            self._saved.check_circuit(circuit.spec)
+            self._saved.restore(made)
+        elif hypothesis.biases:
+            draw_biases(made, hypothesis.biases, point.seed)
+        return made
+
+
+@cache
+def pixels(place: Place, mean: float, deviation: float) -> Dataset:
+    """Fashion-MNIST less a mean, over a deviation."""
+    data = place.samples[False]
+    if (mean, deviation) == (0, 1):
+        return data
+    train, test = ((x * np.float32(data.scale) - mean) / deviation for x in (data.x_train, data.x_test))
+    return mgd.datasets.from_arrays(
+        train.astype(np.float32), data.y_train, test.astype(np.float32), data.y_test, scale=1.0
+    )
+
+
+def runs(options: study.Options, place: Place) -> Iterator[tuple[Run, float, int]]:
+    """What is to be done, in order: a run, its goal, and the iterations after which it is cut off."""
+    size, theirs = SIZES[options.size], published()
+    for d, goal in size.goals.items():
+        limit = round(2 * theirs["backprop", d, goal][1] * PUBLISHED_ETA / size.eta)
+        for name in size.names:
+            for seed in range(options.seed, options.seed + size.seeds):
+                yield Run(Point("backprop", d, size.eta, seed, hypothesis=name), place), goal, limit
+
+
+def work(options: study.Options, place: Place) -> None:
+    """Do what has not been done yet."""
+    for run, goal, limit in runs(options, place):
+        tell(run, goal, run.advance(goal, limit))
+
+
+def collected(options: study.Options, place: Place) -> xr.Dataset:
+    """What there is: (hypothesis, d, seed, ...). `iterations` is infinite where a run was cut off before a goal, and missing
+    where it did not try."""
+    found = gathered(
+        [run for run, _, _ in runs(options, place)], {"hypothesis": "hypothesis", "d": "d", "seed": "seed"}, GOALS, {}
+    )
+    goals = xr.DataArray([SIZES[options.size].goals[d] for d in found["d"].values], dims="d")
+    meant = tried(found) & (found["goal"] <= goals + 1e-9)
+    found["iterations"] = found["iterations"].where(meant)
+    theirs = published()
+    found["published"] = (
+        ("d", "goal", "quartile"),
+        np.array([[theirs["backprop", d, goal] for goal in GOALS] for d in found["d"].values]),
+    )
+    names = [name for name in SIZES[options.size].names if name in found["hypothesis"]]
+    return found.sel(hypothesis=names).assign_coords(quartile=[0.25, 0.5, 0.75])
+
+
+def panels(found: xr.Dataset) -> list[tuple[int, float]]:
+    """Widths and goals that any run has tried."""
+    every = [(d, goal) for d in found["d"].values for goal in found["goal"].values]
+    return [(d, goal) for d, goal in every if found["iterations"].sel(d=d, goal=goal).notnull().any()]
+
+
+def draw(found: xr.Dataset, eta: float, path: Path) -> None:
+    """Iterations over the published median: a row for each hypothesis, a panel for each width and goal."""
+    names, shown = list(found["hypothesis"].values), panels(found)
+    figure = Figure(figsize=(2.4 + 3.2 * len(shown), 1.4 + 0.36 * len(names)), layout="constrained")
+    for axes, (d, goal) in zip(figure.subplots(1, len(shown), sharey=True, squeeze=False)[0], shown, strict=True):
+        one = found.sel(d=d, goal=goal)
+        low, middle, high = one["published"].values * PUBLISHED_ETA / eta
+        axes.axvspan(low / middle, high / middle, color="#999999", alpha=0.2, lw=0, label="published quartiles")
+        for row, name in enumerate(names):
+            each = one.sel(hypothesis=name)
+            points(axes, row, each["iterations"].values, each["done"].values, COLORS[goal], middle, across=True)
+        finish(axes, f"d = {d}, to {goal:.0%}")
+    first = figure.axes[0]
+    first.set_yticks(range(len(names)), names, fontsize=8)
+    first.invert_yaxis()
+    first.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def finish(axes: Axes, title: str) -> None:
+    """Titles and ticks."""
+    axes.axvline(1, color="#999999", lw=0.8, ls=":")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("iterations / published median")
+    axes.set_title(title, fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def table(found: xr.Dataset, eta: float) -> Iterator[str]:
+    """Medians, whether they are known, and all seeds."""
+    for d, goal in panels(found):
+        one = found.sel(d=d, goal=goal)
+        middle = float(one["published"].sel(quartile=0.5)) * PUBLISHED_ETA / eta
+        yield f"d = {d}, to {goal:.0%}; published median {middle:,.0f}"
+        for name in found["hypothesis"].values:
+            values, done = (one.sel(hypothesis=name)[key].values for key in ("iterations", "done"))
+            if np.isnan(values).all():
+                continue
+            median, known = bound(values, done)
+            words = [f"{v:,.0f}" if np.isfinite(v) else f"> {n:,.0f}" for v, n in zip(values, done, strict=True) if v == v]
+            yield f"  {name}: {'' if known else '> '}{median / middle:.2f} of it; {', '.join(words)}"
+
+
+@study.command
+def main(options: study.Options) -> None:
+    """Train with other readings of the published network, and compare with its training times."""
+    suffix = "_quick" if options.size == "quick" else ""
+    place = Place(options.out / f"training_hypotheses{suffix}.parts", options.workers, 1000)
+    state = state_after(lambda: work(options, place))
+    found, eta = collected(options, place), SIZES[options.size].eta
+    facts = {"processor_seconds": float(found["processor_seconds"].sum()), "state": state, "eta": eta}
+    spec = mgd.load(NETLISTS / RULES["backprop"], d=1, target_off=0.01).spec
+    path = study.keep(found.assign_attrs(facts), "training_hypotheses", spec, options)
+    draw(found, eta, path.with_suffix(".png"))
+    print("\n".join(table(found, eta)))
+    if state == "finished":
+        shutil.rmtree(place.folder)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
