@@ -7,13 +7,12 @@ which are parameters. A code that is held is drawn again in every iteration, wit
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from mgdcircuits.circuit.batch_means import BatchMeans
 from mgdcircuits.circuit.circuit import Circuit, Coupling, Population, replica_scalar
 from mgdcircuits.circuit.hardware import perturbed_parameter, switches
-from mgdcircuits.circuit.linear import degree, split
 from mgdcircuits.circuit.operands import Resolver
 from mgdcircuits.circuit.outcomes import COUNTERS, has_outcomes, with_outcomes
 from mgdcircuits.circuit.program import (
@@ -25,7 +24,6 @@ from mgdcircuits.circuit.program import (
     Index,
     Into,
     Literal,
-    MemberMean,
     Node,
     Position,
     Precision,
@@ -36,6 +34,7 @@ from mgdcircuits.circuit.program import (
     Step,
 )
 from mgdcircuits.errors import BuildError
+from mgdcircuits.netlist.expressions import names
 from mgdcircuits.netlist.spec import Assignment, LearningSpec, Sharing, Site, Variable
 from mgdcircuits.netlist.statements import parse_statements
 
@@ -289,12 +288,24 @@ class System:
         lookups = [self.signal_lookup(block), self.pass_lookup, self.site_lookup(site)]
         resolver = self.resolver(f"{site.parameter}/estimate", lookups, Scope.PERIOD)
         text = resolver.expression(site.estimate)
-        operands = resolver.operands
-        if self._reads_units(operands, array):
-            folded = self.array(Array(f"{site.parameter}:estimate", array.shape, Sharing.MEMBER))
-            first = Step(self._fold(owner, resolver, text, folded))
-            return [first, self._accumulate(site, Read(folded, Index.ELEMENT))]
-        return self._mean_then_accumulate(site, resolver, text)
+        reads_units = self._reads_units(resolver.operands, array)
+        steps: list[Node] = []
+        means = BatchMeans(f"{self.spec.name}.{site.parameter}", owner, text, resolver.operands)
+        if means.text is not None and not (reads_units and any(isinstance(o, Random) for o in means.operands.values())):
+            for made in means.arrays:
+                self.array(made)
+            steps, text, resolver.operands = [*means.steps], means.text, means.operands
+        elif not reads_units:
+            raise BuildError(
+                f"{site.parameter}: the estimate {site.estimate!r} is not linear in what differs between the samples of a "
+                "batch; make it a product of a cost change and of terms of the parameter"
+            )
+        if not reads_units:
+            used = {k: o for k, o in resolver.operands.items() if k in names(text)}
+            return [*steps, self._accumulate(site, None, text, used)]
+        folded = self.array(Array(f"{site.parameter}:estimate", array.shape, Sharing.MEMBER))
+        steps.append(Step(self._fold(owner, resolver, text, folded)))
+        return [*steps, self._accumulate(site, Read(folded, Index.ELEMENT))]
 
     def _reads_units(self, operands, array: Array) -> bool:
         for operand in operands.values():
@@ -321,38 +332,6 @@ class System:
             for k, o in resolver.operands.items()
         }
         return Fold(resolver.place, statement, channel, {"target": into}, n=owner.n, positions=owner.n // into.n)
-
-    def _mean_then_accumulate(self, site: Site, resolver: Resolver, text: str) -> list[Node]:
-        replica = {
-            k for k, o in resolver.operands.items() if isinstance(o, Read) and o.array.sharing is Sharing.REPLICA
-        }
-        linear, parts = split(text, replica.__contains__, "replica_")
-        if degree(linear, set(parts)) > 1:
-            raise BuildError(
-                f"{site.parameter}: the estimate {site.estimate!r} is not linear in what differs between the samples of a "
-                "batch; make it a product of a cost change and of terms of the parameter"
-            )
-        steps: list[Node] = []
-        means = {}
-        for name, part in parts.items():
-            value = self.scalar(f"{site.parameter}:{name}")
-            mean = self.array(Array(f"{value.name}:mean", (1,), Sharing.MEMBER, Precision.DOUBLE))
-            used = {k: o for k, o in resolver.operands.items() if k in _identifiers(part)}
-            kernel = Elements(
-                value.name,
-                (Statement("result", part),),
-                used,
-                {"result": value},
-                n=1,
-                sharing=Sharing.REPLICA,
-                precision=Precision.DOUBLE,
-            )
-            steps.append(Step(kernel))
-            operand = {"value": Read(value, Index.ZERO)}
-            steps.append(Step(MemberMean(mean.name, (Statement("result", "value"),), operand, {"result": mean})))
-            means[name] = Read(mean, Index.ZERO)
-        operands = {k: o for k, o in resolver.operands.items() if k in _identifiers(linear)}
-        return [*steps, self._accumulate(site, None, linear, {**operands, **means})]
 
     def _accumulate(self, site: Site, folded: Read | None, text: str = "", operands=None) -> Step:
         resolver = self.resolver(f"{site.parameter}/accumulate", [self.site_lookup(site)], Scope.PERIOD)
@@ -421,7 +400,3 @@ class System:
     def updates(self) -> Every:
         """All updates, at the end of the iterations in which one is due."""
         return Every(self.period, 1, tuple(self.update(site) for site in self.spec.sites))
-
-
-def _identifiers(text: str) -> set[str]:
-    return {n.id for n in ast.walk(ast.parse(text, mode="eval")) if isinstance(n, ast.Name)}

@@ -12,7 +12,7 @@ from mgdcircuits.codegen.cpp_layout import Layout
 from mgdcircuits.codegen.cpp_operands import LAMBDA, Operands, assignments, needed
 from mgdcircuits.codegen.cpp_preparation import Preparation
 from mgdcircuits.codegen.cpp_sides import Parts, Sides
-from mgdcircuits.codegen.fuse import Fused, is_local
+from mgdcircuits.codegen.fuse import Fused, is_local, replicas_alike
 from mgdcircuits.codegen.hoist import is_cheap, without
 from mgdcircuits.codegen.rendering import cpp_expression, names
 from mgdcircuits.errors import BuildError
@@ -88,9 +88,11 @@ class Couplings:
     def _collect(self, kernel: Couple, step: Step, clean: bool, transformed: int | None) -> list[str]:
         target = kernel.writes["target"]
         if kernel.into is Into.PARAMETER:
-            per_replica, extent = ("_per_replica", f", {target.n}") if target.sharing is Sharing.REPLICA else ("", "")
             add = "true" if kernel.add else "false"
-            return [f"into_parameter{per_replica}<Y>(topology, s.threads, f, {pointer(target)}{extent}, {add});"]
+            if target.sharing is Sharing.REPLICA:
+                return [f"into_parameter_per_replica<Y>(topology, s.threads, f, {pointer(target)}, {target.n}, {add});"]
+            alike = "true" if replicas_alike(kernel) else "false"
+            return [f"into_parameter<Y, {alike}>(topology, s.threads, f, {pointer(target)}, {add});"]
         unit = "post" if kernel.into is Into.POST else "pre"
         value = f"Y::rep({pointer(target)}, {target.n}, {unit}, block) + acc" if kernel.add else "acc"
         if kernel.into is Into.POST:

@@ -18,7 +18,7 @@ from mgdcircuits.circuit.program import (
 )
 from mgdcircuits.codegen.cpp_arrays import CPP_TYPE, Arrays, pointer
 from mgdcircuits.codegen.cpp_operands import LAMBDA, Assignment, Operands, assignments, needed
-from mgdcircuits.codegen.fuse import positions_of
+from mgdcircuits.codegen.fuse import positions_of, replicas_alike
 from mgdcircuits.codegen.hoist import increments, size_of_sign
 from mgdcircuits.codegen.merge import Merged, in_vectors
 from mgdcircuits.codegen.rendering import cpp_expression
@@ -82,10 +82,11 @@ class ElementLoops:
         loads = " ".join(self.operands.loads(kernel, needed(kernel, statements), "V"))
         target = kernel.writes["target"]
         per_replica = "true" if target.sharing is Sharing.REPLICA else "false"
+        alike = "true" if replicas_alike(kernel) else "false"
         channels = kernel.n // kernel.positions
         return [
             *lines,
-            f"fold<Y>({channels}, {kernel.positions}, s.threads, [&](Index u, Index block) {{",
+            f"fold<Y, {alike}>({channels}, {kernel.positions}, s.threads, [&](Index u, Index block) {{",
             f"  {loads} return V({cpp_expression(statements[0][1])});",
             f"}}, {pointer(target)}, {'true' if kernel.add else 'false'}, {per_replica});",
         ]

@@ -9,7 +9,7 @@ from mgdcircuits.codegen.cpp_arrays import Arrays, factor
 from mgdcircuits.codegen.cpp_elements import over_units
 from mgdcircuits.codegen.cpp_operands import LAMBDA, Operands
 from mgdcircuits.codegen.cpp_sides import Parts, Sides
-from mgdcircuits.codegen.fuse import is_local
+from mgdcircuits.codegen.fuse import is_local, replicas_alike
 from mgdcircuits.codegen.hoist import without
 from mgdcircuits.codegen.rendering import cpp_expression, names
 from mgdcircuits.netlist.spec import Sharing
@@ -96,7 +96,8 @@ class Preparation:
         ]
         loop = over_units(n, self._positions(names(part), n), 8, inside, where)
         if not is_local(self.kernel):
-            loop = ["for (Index block = 0; block < Y::NB; ++block) {", *(f"  {line}" for line in loop), "}"]
+            every = "block += Y::NBM / Y::alike" if replicas_alike(self.kernel) else "++block"
+            loop = [f"for (Index block = 0; block < Y::NB; {every}) {{", *(f"  {line}" for line in loop), "}"]
         lines = [f"T* const {name}_of = s.at(slot + {number});", *loop]
         return lines, f"const V {name} = Y::rep({name}_of, {n}, {where}, block);"
 

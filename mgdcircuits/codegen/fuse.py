@@ -41,6 +41,13 @@ def is_local(kernel: Kernel) -> bool:
     return False
 
 
+def replicas_alike(kernel: Kernel) -> bool:
+    """Whether all replicas of a member give the same: nothing that is read differs between them, and what is made does not."""
+    alone = any(isinstance(o, Random) for o in kernel.operands.values())
+    reads = [o.array for o in kernel.operands.values() if isinstance(o, Read)]
+    return not alone and all(a.sharing is Sharing.MEMBER for a in (*reads, *kernel.writes.values()))
+
+
 def positions_of(kernel: Elements) -> int:
     """Units of one channel; all units where no operand is per channel; 0 where operands disagree."""
     reads = [o for o in kernel.operands.values() if isinstance(o, Read)]

@@ -305,9 +305,11 @@ class NumpyTarget(Target):
             self._collect(topology, kernel, out, index, value, axes[kernel.into], piece.shape(topology))
 
     def _collect(self, topology: Topology, kernel: Couple, out, index, value, axes, shape) -> None:
-        value = np.broadcast_to(value, (*shape, self.members, self.batch))
-        if kernel.into is Into.PARAMETER and out.shape[-1] == 1:
+        value = np.asarray(value)
+        if kernel.into is Into.PARAMETER and out.shape[-1] == 1 and value.ndim and value.shape[-1] > 1:
             value = value.mean(-1, keepdims=True)
+        batch = out.shape[-1] if kernel.into is Into.PARAMETER else self.batch
+        value = np.broadcast_to(value, (*shape, self.members, batch))
         maximum = kernel.reduce is Reduce.MAX
         if isinstance(topology, Sparse):
             (np.maximum if maximum else np.add).at(out, index, value)

@@ -29,6 +29,7 @@ struct Layout {
   static constexpr Index NBM = (lanes_are_members ? padded(M) : padded(B)) / W;  // lane blocks of a member
   static constexpr Index groups = lanes_are_members ? 1 : M;                     // runs of NBM blocks
   static constexpr Index NB = groups * NBM;                                      // lane blocks
+  static constexpr Index alike = lanes_are_members ? NBM : 1;  // blocks of a member with all that is not alike in replicas
   static constexpr Index L = NB * W;                                             // lanes
   static constexpr Index last_lanes = lanes_are_members ? M - (NB - 1) * W : B - (NBM - 1) * W;  // real lanes in the last
 
@@ -220,8 +221,9 @@ struct Layout {
 };
 
 // Contributions of all places and replicas of a member to a synaptic parameter, averaged over the batch:
-// `f(masked, syn, pre, post, block)` gives a contribution, `out` has MP values a synapse.
-template <class Y, class Topology, class F, class A>
+// `f(masked, syn, pre, post, block)` gives a contribution, `out` has MP values a synapse. `Alike`: all replicas of a member give
+// the same, so that one block of them will do.
+template <class Y, bool Alike, class Topology, class F, class A>
 inline void into_parameter(const Topology& topology, int threads, const F& f, A* out, bool add) {
   using V = typename Y::V;
   if constexpr (Y::lanes_are_members) {
@@ -232,6 +234,15 @@ inline void into_parameter(const Topology& topology, int threads, const F& f, A*
           [&](Index s, V acc) {
             A* to = out + s * Y::MP + block * Y::W;
             for (int k = 0; k < Y::W; ++k) to[k] = static_cast<A>((add ? to[k] : A(0)) + acc[k]);
+          });
+  } else if constexpr (Alike) {
+    for (Index m = 0; m < Y::M; ++m)
+      topology.template to_parameter<V>(
+          threads, m * Y::NBM, m * Y::NBM + 1,
+          [&](Index s, Index i, Index j, Index b) __attribute__((always_inline)) { return f(s, i, j, b); },
+          [&](Index s, V acc) {
+            A* to = out + s * Y::MP + m;
+            *to = static_cast<A>((add ? *to : A(0)) + acc[0]);
           });
   } else {
     for (Index m = 0; m < Y::M; ++m) {
@@ -271,15 +282,16 @@ inline void into_parameter_per_replica(const Topology& topology, int threads, co
         });
 }
 
-// Units of a channel (positions) and replicas of a member into one number for the channel.
-template <class Y, class F, class A>
+// Units of a channel (positions) and replicas of a member into one number for the channel. `Alike` as above.
+template <class Y, bool Alike, class F, class A>
 inline void fold(Index channels, Index positions, int threads, const F& f, A* out, bool add, bool per_replica) {
   using V = typename Y::V;
-  const double work = static_cast<double>(channels * positions * Y::R);
+  constexpr Index blocks = Alike ? Y::alike : Y::NBM;
+  const double work = static_cast<double>(channels * positions) * static_cast<double>(Y::groups * blocks * Y::W);
   parallel_for(threads, channels, work, [&](Index c) {
     for (Index g = 0; g < Y::groups; ++g) {
-      double total = 0;
-      for (Index block = g * Y::NBM; block < (g + 1) * Y::NBM; ++block) {
+      V total(0);
+      for (Index block = g * Y::NBM; block < g * Y::NBM + blocks; ++block) {
         V acc(0);
         for (Index k = 0; k < positions; ++k) acc += f(c * positions + k, block);
         if (per_replica) {
@@ -288,12 +300,13 @@ inline void fold(Index channels, Index positions, int threads, const F& f, A* ou
           A* to = out + c * Y::MP + block * Y::W;
           for (int k = 0; k < Y::W; ++k) to[k] = static_cast<A>((add ? to[k] : A(0)) + acc[k]);
         } else {
-          total += Y::sum(block + 1 == (g + 1) * Y::NBM ? Y::masked_last(acc) : acc);
+          total += !Alike && block + 1 == (g + 1) * Y::NBM ? Y::masked_last(acc) : acc;
         }
       }
       if (!per_replica && !Y::lanes_are_members) {
         A* to = out + c * Y::MP + g;
-        *to = static_cast<A>((add ? static_cast<double>(*to) : 0.0) + total / static_cast<double>(Y::B));
+        const double mean = Alike ? static_cast<double>(total[0]) : Y::sum(total) / static_cast<double>(Y::B);
+        *to = static_cast<A>((add ? static_cast<double>(*to) : 0.0) + mean);
       }
     }
   });
