@@ -329,7 +329,9 @@ def plot(run: Path, out: Path | None) -> None:
 
 @cli.command("plan")
 @click.argument("run", type=click.Path(path_type=Path), metavar="RUN_OR_SWEEP.nc")
-@click.option("--accuracy", type=click.FloatRange(0, 1), help="What training is to reach.  [default: the end of each run]")
+@click.option(
+    "--accuracy", type=click.FloatRange(0, 1), help="What training is to reach.  [default: the end of each run]"
+)
 @click.option("--at", multiple=True, metavar="NAME=VALUE", callback=_settings, help="The value of another swept name.")
 @click.option("--netlist", type=click.Path(path_type=Path), help="The circuit.  [default: that of the dataset]")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="The figure.  [default: beside the run, _plan.png]")

@@ -130,7 +130,9 @@ class System:
         site = next((s for s in self.spec.sites if s.parameter == parameter), None)
         if site is None:
             raise BuildError(f"{perturbation} is set by writing {parameter}, which {self.spec.name} does not train")
-        resolver = self.resolver(f"{perturbation}/set", [self.site_lookup(replace(site, theta=perturbation))], Scope.WRITE)
+        resolver = self.resolver(
+            f"{perturbation}/set", [self.site_lookup(replace(site, theta=perturbation))], Scope.WRITE
+        )
         theta, writes = resolver.name("theta"), resolver.name("writes")
         endurance = self.circuit.spec.hardware.endurance.get(parameter)
         statements = []

@@ -123,7 +123,9 @@ class _Count:
         place = self._place(own)
         place.add("perturbation")
         drawn = [o for o in kernel.operands.values() if isinstance(o, Random)]
-        place.random += [{"bit": "bit", "rand": "uniform", "randn": "normal"}.get(o.function, o.function) for o in drawn]
+        place.random += [
+            {"bit": "bit", "rand": "uniform", "randn": "normal"}.get(o.function, o.function) for o in drawn
+        ]
         if not drawn and any(isinstance(o, Position) for o in kernel.operands.values()):
             place.random.append("counter")
 

@@ -30,9 +30,12 @@ from mgdcircuits.netlist.spec import (
 from mgdcircuits.netlist.units import DIMENSIONLESS
 
 HARDWARE_UNITS = reading_rule(
-    "hardware-units", "`time` and `retention` are times, `energy` an energy, `noise` a cost, `copies` and `endurance` numbers"
+    "hardware-units",
+    "`time` and `retention` are times, `energy` an energy, `noise` a cost, `copies` and `endurance` numbers",
 )
-HARDWARE_VALUE = reading_rule("hardware-value", "times, energies and noise are not negative; copies and writes at least 1")
+HARDWARE_VALUE = reading_rule(
+    "hardware-value", "times, energies and noise are not negative; copies and writes at least 1"
+)
 ENDURANCE = reading_rule("endurance", "an entry of `endurance` must name a plastic parameter")
 PERTURB_BY_WRITING = reading_rule("perturb-by-writing", "only a device can be perturbed by writing it")
 

@@ -313,4 +313,3 @@ def _phase(
         result.dimensions[str(word)] = dims
         measures.append(Assignment(str(word), expression or "0", dims or DIMENSIONLESS, text.at))
     return Phase(name, parameters.finish(duration), doc.after is not None, MappingProxyType(settings), tuple(measures))
-
