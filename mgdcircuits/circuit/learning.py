@@ -53,7 +53,7 @@ class System:
     spec: LearningSpec
     constants: Mapping[str, float]
     arrays: dict[str, Array] = field(default_factory=dict)
-    passes: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    passes: dict[str, dict[str, str]] = field(default_factory=dict)
 
     # Runtime numbers
 
@@ -94,6 +94,7 @@ class System:
 
     def block_size(self, block: int) -> int:
         """K: perturbed elements of a block."""
+        assert self.spec.perturb is not None
         return sum(self.circuit.variables[name][2].n for name in self.spec.perturb.blocks[block])
 
     # Codes
@@ -141,7 +142,7 @@ class System:
             statements.append(Statement(theta, worn))
         times = switches(self.spec.passes)
         statements.append(Statement(writes, f"{writes} + {times}*int({theta} != 0)"))
-        targets = {name: resolver.operands[name].array for name in (theta, writes)}
+        targets = {name: resolver.array(name) for name in (theta, writes)}
         n = targets[theta].n
         kernel = Elements(resolver.place, tuple(statements), resolver.operands, targets, n=n, sharing=Sharing.MEMBER)
         return [Step(kernel)]
@@ -182,6 +183,7 @@ class System:
         if perturbation.perturbs is None:
             return {"scale": perturbation.scale if perturbation.scale is not None else 1.0}
         plastic = owner.variable(perturbation.perturbs)
+        assert plastic is not None
         return {"scale": plastic.scale if plastic.scale is not None else 1.0}
 
     def _qualified(self, variable) -> str:
@@ -394,7 +396,7 @@ class System:
             target = statement.target
             if target in writable:
                 name = resolver.name(target)
-                writes[name] = resolver.operands[name].array
+                writes[name] = resolver.array(name)
             else:
                 name = target
                 resolver.local.add(target)
