@@ -42,7 +42,11 @@ COLORS = {0.2: "#1f5fa8", 0.4: "#c2571a"}
 def of_the_circuit() -> dict[str, Hypothesis]:
     """Those that change what is trained: not the reading of perturbation, nor which images are in a batch."""
     plain = Hypothesis()
-    same = {name: h for name, h in HYPOTHESES.items() if (h.rule, h.images, h.batch) == (plain.rule, plain.images, plain.batch)}
+    same = {
+        name: h
+        for name, h in HYPOTHESES.items()
+        if (h.rule, h.images, h.batch) == (plain.rule, plain.images, plain.batch)
+    }
     return {PLAIN: plain} | {name: hypothesis for name, hypothesis in same.items() if hypothesis != plain}
 
 
@@ -194,7 +198,9 @@ def table(found: xr.Dataset, eta: float) -> Iterator[str]:
             if np.isnan(values).all():
                 continue
             median, known = bound(values, done)
-            words = [f"{v:,.0f}" if np.isfinite(v) else f"> {n:,.0f}" for v, n in zip(values, done, strict=True) if v == v]
+            words = [
+                f"{v:,.0f}" if np.isfinite(v) else f"> {n:,.0f}" for v, n in zip(values, done, strict=True) if v == v
+            ]
             yield f"  {name}: {'' if known else '> '}{median / middle:.2f} of it; {', '.join(words)}"
 
 

@@ -329,7 +329,9 @@ def plot(run: Path, out: Path | None) -> None:
 
 @cli.command("plan")
 @click.argument("run", type=click.Path(path_type=Path), metavar="RUN_OR_SWEEP.nc")
-@click.option("--accuracy", type=click.FloatRange(0, 1), help="What training is to reach.  [default: the end of each run]")
+@click.option(
+    "--accuracy", type=click.FloatRange(0, 1), help="What training is to reach.  [default: the end of each run]"
+)
 @click.option("--at", multiple=True, metavar="NAME=VALUE", callback=_settings, help="The value of another swept name.")
 @click.option("--netlist", type=click.Path(path_type=Path), help="The circuit.  [default: that of the dataset]")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="The figure.  [default: beside the run, _plan.png]")
@@ -418,10 +420,10 @@ def cache_clear() -> None:
     click.echo(f"removed {_count(gone.libraries, 'compiled circuit')} ({gone.bytes / 1e6:.1f} MB) from {gone.folder}")
 
 
-def run(command: Callable[..., Any], arguments: Sequence[str] | None = None) -> int:
+def run(command: click.Command, arguments: Sequence[str] | None = None) -> int:
     """Run a click command; its exit status. Every MgdError becomes its message, and Ctrl-C a sentence."""
     try:
-        status = command.main(args=None if arguments is None else list(arguments), standalone_mode=False)  # type: ignore[attr-defined]
+        status = command.main(args=None if arguments is None else list(arguments), standalone_mode=False)
         return status if isinstance(status, int) else 0
     except click.exceptions.Exit as done:
         return done.exit_code

@@ -37,7 +37,8 @@ class Difficulties:
         self._groups = groups
         self._arrays = {a.name for a in session.program.arrays}
         self._change = _change(session, self._arrays)
-        self.noted: list[np.ndarray] = []  # since the last row: squares of the change, its signal and noise, (3, member)
+        # since the last row: squares of the change, its signal and noise, (3, member)
+        self.noted: list[np.ndarray] = []
 
     @property
     def names(self) -> list[str]:

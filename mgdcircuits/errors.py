@@ -58,6 +58,8 @@ class NetlistError(MgdError):
         All problems found, at least one; in the order in which they are to be read.
     """
 
+    rules: tuple[str, ...] = ()  # the rule that each problem breaks, where they were found by a check
+
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems: list[Problem] = list(problems)
         assert self.problems, "a NetlistError without a problem"

@@ -203,7 +203,7 @@ class Recorder:
             str, tuple[int, list[Reading | Joules]]
         ] = {}  # dimension -> iterations between readings, readings
         self.events: list[Spikes | Trace] = []  # of the rows
-        self.clocked_events: list[Spikes] = []  # with a clock of their own
+        self.clocked_events: list[tuple[int, Spikes]] = []  # with a clock of their own
         self.sizes: dict[str, int] = {}
         self.constants: dict[str, np.ndarray] = {}
         self.declarations: list[Declaration] = []
@@ -249,7 +249,10 @@ class Recorder:
         self._add_events(Spikes(population, self._session.members * self._session.batch > 1, self._period(entry)))
 
     def _add_events(self, events: Spikes | Trace) -> None:
-        (self.events if events.period is None else self.clocked_events).append(events)
+        if isinstance(events, Spikes) and events.period is not None:
+            self.clocked_events.append((events.period, events))
+        else:
+            self.events.append(events)
         self.declarations += events.declarations()
 
     def _add_trace(self, entry: RecordSpec) -> None:
@@ -350,9 +353,10 @@ class Recorder:
         found = []
         for system, name in asking:
             numbers = range(1 if dict(system.passes)[name] == 0 else len(_blocks(system)))
-            arrays = [self._arrays.get(kept_name(system.name, entry.variable, name, k)) for k in numbers]
-            if None in arrays:
+            kept = [kept_name(system.name, entry.variable, name, k) for k in numbers]
+            if any(array not in self._arrays for array in kept):
                 return []
+            arrays = [self._arrays[array] for array in kept]
             several = sum(other == name for _, other in asking) > 1
             label = "_".join([dataset_name(entry.variable), name, *([system.name] if several else [])])
             plain_name = dataset_name(entry.variable)
@@ -428,12 +432,12 @@ class Recorder:
     def events_due(self) -> list[tuple[Spikes, dict[str, np.ndarray]]]:
         """Spikes with a clock of their own that are due now."""
         now = self._session.iteration
-        return [(e, e.read(self._session)) for e in self.clocked_events if now and now % e.period == 0]
+        return [(e, e.read(self._session)) for period, e in self.clocked_events if now and now % period == 0]
 
     def next_due(self, now: int) -> int | None:
         """The next iteration at which something is due, after `now`."""
         periods = [period for dim, (period, _) in self.clocked.items() if dim != ROW]
-        periods += [e.period for e in self.clocked_events]
+        periods += [period for period, _ in self.clocked_events]
         return min(((now // p + 1) * p for p in periods), default=None)
 
 

@@ -96,7 +96,10 @@ class Session(SpikingSession):
         task = circuit.spec.task
         self.circuit = circuit
         self.batch = batch or (task.batch if task else 1)
-        seeds = [int(s) for s in seed] if np.ndim(seed) else [int(seed) + m for m in range(members)]
+        if isinstance(seed, int) or np.ndim(seed) == 0:
+            seeds = [int(np.asarray(seed)) + m for m in range(members)]
+        else:
+            seeds = [int(s) for s in seed]
         if len(seeds) != members and members != 1:
             raise RunError(f"{len(seeds)} seeds for {members} members")
         self.members = len(seeds)
@@ -442,10 +445,12 @@ class Session(SpikingSession):
             array = self.output_array
             moved = np.moveaxis(self.target.array(array.name), 0, 2)
             outputs.append(moved.reshape(self.members, self.batch, *array.shape)[:, :n].copy())
-        joined = [np.concatenate(v, axis=1) if v else None for v in (costs, right, outputs)]
-        if self.members == 1:
-            joined = [v[0] if v is not None else None for v in joined]
-        return Evaluation(*joined)
+        leading = 0 if self.members == 1 else slice(None)
+
+        def joined(parts: list[np.ndarray]) -> np.ndarray:
+            return np.concatenate(parts, axis=1)[leading]
+
+        return Evaluation(joined(costs), joined(right) if right else None, joined(outputs))
 
     @property
     def has_accuracy(self) -> bool:

@@ -127,7 +127,9 @@ def test_how_long_is_a_runtime_number():
 @pytest.mark.parametrize("read", ["(1 + b)*bernoulli()", "(2*rand_pass() - 1)", "tanh(I)*bernoulli()"])
 def test_a_code_of_what_changes_cannot_be_held(read):
     """A code that reads a parameter would change with it, and a draw of a pass is new in every pass."""
-    with pytest.raises(NetlistError, match=r"the code of `theta_b` reads `.*`, which may change .* expected .*`every: tau_p`"):
+    with pytest.raises(
+        NetlistError, match=r"the code of `theta_b` reads `.*`, which may change .* expected .*`every: tau_p`"
+    ):
         circuit("xor.yaml", "mgd", "2*iteration", f"delta*{read}")
     circuit("xor.yaml", "mgd", "tau_p", f"delta*{read}")
 

@@ -49,7 +49,9 @@ def predict(session: Session, law: Law = BERNOULLI) -> Prediction:
         raise RunError(f"a prediction is of one member; the session has {session.members}")
     system, _ = _system(session)
     if (held := session.clocks.holds.get(system.name, 1)) > 1:
-        raise RunError(f"{system.name} holds a code for {held} iterations; a prediction is of codes that are new in each")
+        raise RunError(
+            f"{system.name} holds a code for {held} iterations; a prediction is of codes that are new in each"
+        )
     parameters = parameter_blocks(session.circuit, system)
     paired = {site.theta is not None for site in system.sites}
     if paired == {True}:

@@ -23,7 +23,7 @@ def si(value: float) -> str:
 
 def as_text(found: Plan) -> str:
     """The table of options, the recommendation and the needs, as lines."""
-    head = (
+    head: tuple[str, ...] = (
         "tau_theta",
         "eta",
         "tuned",
@@ -35,7 +35,7 @@ def as_text(found: Plan) -> str:
         "worst",
         "endurance used",
     )
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             str(o.period), f"{o.rate:g}" if isinstance(o.rate, int | float) else str(o.rate or "-"), "yes" if o.tuned else "no",
             f"{o.reached}/{o.runs}", f"{o.accuracy:.1%}", f"{si(o.seconds)}s", f"{si(o.joules)}J",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from mgdcircuits.circuit import forward, gradient
 from mgdcircuits.circuit.circuit import Circuit, replica_scalar
@@ -23,6 +24,7 @@ from mgdcircuits.circuit.program import (
     Every,
     Index,
     Node,
+    Operand,
     Position,
     Program,
     Read,
@@ -93,7 +95,9 @@ class Builder:
             self.arrays |= system.arrays
         iteration.append(Count("n_p"))
         evaluate, cost = self.evaluate()
-        back, per_sample, constants = [], [], dict(self.constants)
+        back: list[Node] = []
+        per_sample: list[Node] = []
+        constants: dict[str, Any] = dict(self.constants)
         if cost is not None and not self.updates and gradient.is_possible(self.circuit):
             try:
                 back = gradient.steps(self.circuit, self.forward, cost, self.constants, per_sample=False)
@@ -118,9 +122,10 @@ class Builder:
     def sample(self) -> Step:
         """The step that draws samples and presents them."""
         task = self.circuit.spec.task
+        assert task is not None
         arrays = task_arrays(self.circuit)
         text, is_label = "", False
-        if TARGET in arrays:
+        if task.target is not None:
             levels = onehot_levels(task.target)
             is_label = levels is not None
             text = "{1} + ({0} - ({1}))*int(y == i)".format(*levels) if levels else task.target
@@ -143,7 +148,7 @@ class Builder:
         return Step(kernel)
 
     def _presented(self, expression: str, place: str):
-        x = {"x": Read(X, Index.ELEMENT), "y": Read(X, Index.ELEMENT), "i": Position()}
+        x: dict[str, Operand] = {"x": Read(X, Index.ELEMENT), "y": Read(X, Index.ELEMENT), "i": Position()}
         resolver = Resolver(self.circuit.spec.parameters, self.constants, [x.get], f"task/{place}", Scope.PERIOD)
         return resolver.expression(expression), resolver.operands
 
@@ -327,8 +332,10 @@ class Builder:
     def window(self) -> tuple[int, int]:
         """Ticks of an evaluation over which the cost is averaged."""
         cost = self.circuit.spec.cost
+        assert cost is not None
         if cost.over is None:
             return self.clocks.ticks - 1, self.clocks.ticks
+        assert self.clocks.dt is not None
         first, last = (round(t / self.clocks.dt) for t in cost.over)
         if not 0 <= first < last <= self.clocks.ticks:
             raise BuildError(

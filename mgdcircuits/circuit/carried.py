@@ -90,7 +90,7 @@ def writes(nodes: Iterable[Node]) -> set[str]:
     for node in nodes:
         match node:
             case Step(kernel=Sample() as kernel):
-                found |= {array.name for array, *_ in (*kernel.inputs, *kernel.of_target)} | {kernel.labels.name}
+                found |= {*kernel.presented, kernel.labels.name}
             case Step():
                 found |= _written(node)
             case Copy(target=target) | Clear(target=target):

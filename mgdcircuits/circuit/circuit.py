@@ -26,6 +26,7 @@ from mgdcircuits.netlist.spec import (
     Reduce,
     Role,
     Sharing,
+    TrialSpec,
     Variable,
 )
 
@@ -221,18 +222,19 @@ class Circuit:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one sample."""
         if not self.inputs and self.spec.trial is not None and self.spec.task is not None:
-            return self._sample_of_trial()
+            return self._sample_of_trial(self.spec.trial)
         if not self.inputs:
             raise BuildError(f"{self.name}: the netlist has no task that sets an input, such as `x_image: x`")
         population, _ = next(iter(self.inputs))
         return self.populations[population].spec.shape
 
-    def _sample_of_trial(self) -> tuple[int, ...]:
+    def _sample_of_trial(self, trial: TrialSpec) -> tuple[int, ...]:
         """Shape of a sample that phases of a trial read: as `x`, a number for each unit, or as `x__0`, `x__1` (`x[0]`)."""
         numbers = 0
-        for phase in self.spec.trial.phases:
+        for phase in trial.phases:
             for name, text in phase.set.items():
                 population, variable, _ = self.variables[name]
+                assert isinstance(population, Population)
                 if re.search(r"\bx\b", text):
                     return population.spec.shape if variable.axis is not Axis.SCALAR else (1,)
             texts = (*phase.set.values(), *(m.expression for m in phase.measure))

@@ -29,12 +29,12 @@ TARGET, LABEL = "target", "y"
 
 @dataclass(frozen=True)
 class Reduced:
-    """One reduction of a cost: its result, the expression under it, and the operands of that."""
+    """One reduction of a cost: its result, the expression under it, and the loop over that."""
 
     array: Array
     operation: str
     expression: str
-    step: Step
+    kernel: Reduction
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def cost_steps(
             n=sizes.pop(),
             operation=operation,
         )
-        reduced.append(Reduced(array, operation, text, Step(kernel)))
+        reduced.append(Reduced(array, operation, text, kernel))
         return identifier(array.name)
 
     tree = replace(ast.parse(without_slices(circuit, expression), mode="eval").body)
@@ -173,4 +173,4 @@ def cost_steps(
         sharing=Sharing.REPLICA,
         precision=Precision.DOUBLE,
     )
-    return CostSteps((*(r.step for r in reduced), Step(kernel)), tuple(reduced), text, outer)
+    return CostSteps((*(Step(r.kernel) for r in reduced), Step(kernel)), tuple(reduced), text, outer)

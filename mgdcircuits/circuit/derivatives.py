@@ -71,7 +71,7 @@ class logistic(_Opaque):  # noqa: N801, sympy's functions are lower case
         return self * (1 - self)
 
 
-FUNCTIONS = {
+FUNCTIONS: dict[str, type[sympy.Function]] = {
     "int": _rule("int", _zero),
     "floor": _rule("floor", _zero),
     "ceil": _rule("ceil", _zero),

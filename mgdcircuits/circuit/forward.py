@@ -79,6 +79,7 @@ def refuse_dynamic_synapses(circuit: Circuit) -> None:
 
 def couple(circuit: Circuit, coupling: Coupling, summed: Variable, target: Array, constants) -> Step:
     """The step that adds up a summed equation of a coupling."""
+    assert summed.expression is not None
     resolver = coupling_resolver(circuit, coupling, f"{coupling.name}.{summed.name}", constants)
     expression, reduce = resolver.expression(summed.expression), coupling.spec.reduce
     if reduce is Reduce.MEAN:
@@ -101,6 +102,7 @@ def couple(circuit: Circuit, coupling: Coupling, summed: Variable, target: Array
 
 
 def _stored(circuit: Circuit, population: Population, variable: Variable, constants) -> Step:
+    assert variable.expression is not None
     resolver = population_resolver(circuit, population, f"{population.name}.{variable.name}", constants)
     statement = Statement("target", resolver.expression(variable.expression))
     array = population.arrays[variable.name]

@@ -103,14 +103,14 @@ class _Reverse:
             self.nodes.append(Step(kernel))
             if reduced.operation not in WEIGHTS:
                 raise BuildError(f"the cost has no gradient through {reduced.operation}()")
-            inner = reduced.step.kernel
+            inner = reduced.kernel
             weight = WEIGHTS[reduced.operation].format(n=inner.n, inner=reduced.expression, value="value")
             known = {"above": Read(above, Index.ZERO), "value": Read(reduced.array, Index.ZERO)}
             for operand_name, operand in self.wanted(inner):
                 slope = derivative(reduced.expression, operand_name)
                 if slope is not None:
                     text = f"above*({weight})*({slope})"
-                    self.elements(f"{above.name}/{operand_name}", text, inner.operands | known, operand, inner.n)
+                    self.elements(f"{above.name}/{operand_name}", text, {**inner.operands, **known}, operand, inner.n)
         for operand_name, operand in self.wanted(outer):
             slope = derivative(cost.expression, operand_name)
             if slope is not None:
@@ -130,7 +130,7 @@ class _Reverse:
             raise BuildError(f"{name}: the gradient cannot go through {operand.array.name}, shared within a channel")
         target = adjoint(operand.array)
         own = "adjoint_so_far"
-        kernel = Elements(
+        sums = Elements(
             name,
             (Statement(own, f"{own} + ({text})"),),
             {**operands, own: Read(target, Index.ELEMENT)},
@@ -138,7 +138,7 @@ class _Reverse:
             n=n,
             sharing=Sharing.REPLICA,
         )
-        self.nodes.append(Step(kernel))
+        self.nodes.append(Step(sums))
 
     def back(self, step: Step) -> None:
         """Adjoints of what a forward step reads."""
@@ -164,12 +164,12 @@ class _Reverse:
         into, target = Into.PARAMETER, self.plastic.get(operand.array.name)
         folded = None
         if target is None:
-            into = {Index.PRE: Into.PRE, Index.POST: Into.POST}.get(operand.index)
-            if into is None:
+            side = {Index.PRE: Into.PRE, Index.POST: Into.POST}.get(operand.index)
+            if side is None:
                 raise BuildError(
                     f"{label}: the gradient cannot go through {operand.array.name}, shared within a channel"
                 )
-            target = adjoint(operand.array)
+            into, target = side, adjoint(operand.array)
         elif operand.index is not Index.SYNAPSE:
             # a parameter of a population, read by its synapses: collected unit by unit, then folded into its channels
             pre = operand.index in (Index.PRE, Index.PRE_CHANNEL)

@@ -52,7 +52,7 @@ class System:
     spec: LearningSpec
     constants: Mapping[str, float]
     arrays: dict[str, Array] = field(default_factory=dict)
-    passes: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    passes: dict[str, dict[str, str]] = field(default_factory=dict)
 
     # Runtime numbers
 
@@ -93,6 +93,7 @@ class System:
 
     def block_size(self, block: int) -> int:
         """K: perturbed elements of a block."""
+        assert self.spec.perturb is not None
         return sum(self.circuit.variables[name][2].n for name in self.spec.perturb.blocks[block])
 
     # Codes
@@ -129,7 +130,9 @@ class System:
         site = next((s for s in self.spec.sites if s.parameter == parameter), None)
         if site is None:
             raise BuildError(f"{perturbation} is set by writing {parameter}, which {self.spec.name} does not train")
-        resolver = self.resolver(f"{perturbation}/set", [self.site_lookup(replace(site, theta=perturbation))], Scope.WRITE)
+        resolver = self.resolver(
+            f"{perturbation}/set", [self.site_lookup(replace(site, theta=perturbation))], Scope.WRITE
+        )
         theta, writes = resolver.name("theta"), resolver.name("writes")
         endurance = self.circuit.spec.hardware.endurance.get(parameter)
         statements = []
@@ -138,7 +141,7 @@ class System:
             statements.append(Statement(theta, worn))
         times = switches(self.spec.passes)
         statements.append(Statement(writes, f"{writes} + {times}*int({theta} != 0)"))
-        targets = {name: resolver.operands[name].array for name in (theta, writes)}
+        targets = {name: resolver.array(name) for name in (theta, writes)}
         n = targets[theta].n
         kernel = Elements(resolver.place, tuple(statements), resolver.operands, targets, n=n, sharing=Sharing.MEMBER)
         return [Step(kernel)]
@@ -179,6 +182,7 @@ class System:
         if perturbation.perturbs is None:
             return {"scale": perturbation.scale if perturbation.scale is not None else 1.0}
         plastic = owner.variable(perturbation.perturbs)
+        assert plastic is not None
         return {"scale": plastic.scale if plastic.scale is not None else 1.0}
 
     def _qualified(self, variable) -> str:
@@ -371,7 +375,7 @@ class System:
             target = statement.target
             if target in writable:
                 name = resolver.name(target)
-                writes[name] = resolver.operands[name].array
+                writes[name] = resolver.array(name)
             else:
                 name = target
                 resolver.local.add(target)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
 from mgdcircuits.circuit.carried import carried
-from mgdcircuits.circuit.circuit import Circuit
+from mgdcircuits.circuit.circuit import Circuit, Coupling
 from mgdcircuits.circuit.clocks import Clocks
 from mgdcircuits.circuit.outcomes import COUNTERS
 from mgdcircuits.circuit.program import (
@@ -79,10 +79,12 @@ class _Count:
             self._step(step.kernel, when)
         for array in carried(self.program):
             self._carried(array.name)
+        cost = self.circuit.spec.cost
         for system in self.circuit.spec.learning:
             measured = sorted(system.passes, key=lambda p: p[1] != 0)  # unperturbed ones first, as they are run
-            for name, _ in measured[:-1] if self.circuit.spec.cost else ():
-                self.whole.add(f"{self.circuit.spec.cost.name}.{name}")  # until the last one is measured
+            if cost is not None:
+                for name, _ in measured[:-1]:
+                    self.whole.add(f"{cost.name}.{name}")  # until the last one is measured
         return [n for n in (*self.places.values(), self.whole) if n.cells or n.random or any(n.products.values())]
 
     def _place(self, name: str) -> Needs:
@@ -123,7 +125,9 @@ class _Count:
         place = self._place(own)
         place.add("perturbation")
         drawn = [o for o in kernel.operands.values() if isinstance(o, Random)]
-        place.random += [{"bit": "bit", "rand": "uniform", "randn": "normal"}.get(o.function, o.function) for o in drawn]
+        place.random += [
+            {"bit": "bit", "rand": "uniform", "randn": "normal"}.get(o.function, o.function) for o in drawn
+        ]
         if not drawn and any(isinstance(o, Position) for o in kernel.operands.values()):
             place.random.append("counter")
 
@@ -152,9 +156,11 @@ class _Count:
         local: dict[str, frozenset[str]] = {n: _depends(o) for n, o in kernel.operands.items()}
         for statement in _of_rule(kernel):
             for node in ast.walk(ast.parse(statement.expression, mode="eval")):
-                product = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult | ast.Div | ast.Pow)
-                if product and _signal(node.left, local) and _signal(node.right, local):
-                    self._at(_signal(node.left, local) | _signal(node.right, local), kernel, place).products[when] += 1
+                if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Mult | ast.Div | ast.Pow):
+                    continue
+                left, right = _signal(node.left, local), _signal(node.right, local)
+                if left and right:
+                    self._at(left | right, kernel, place).products[when] += 1
             local[statement.target] = _signal(ast.parse(statement.expression, mode="eval").body, local)
 
     def _at(self, depends: frozenset[str], kernel: Kernel, place: Needs) -> Needs:
@@ -164,7 +170,9 @@ class _Count:
         return self.whole if depends == {"scalar"} else place
 
     def _post_of(self, place: Needs) -> str:
-        return self.circuit.variables[place.place][0].post.name  # type: ignore[union-attr]
+        coupling = self.circuit.variables[place.place][0]
+        assert isinstance(coupling, Coupling)
+        return coupling.post.name
 
 
 def _of_rule(kernel: Kernel) -> list[Statement]:

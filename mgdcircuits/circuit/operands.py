@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 
-from mgdcircuits.circuit.program import Index, Literal, Operand, Parameter, Random, Scope, Word
+from mgdcircuits.circuit.program import Array, Index, Literal, Operand, Parameter, Random, Read, Scope, Word
 from mgdcircuits.errors import BuildError
 from mgdcircuits.netlist import units
 
@@ -82,6 +82,12 @@ class Resolver:
             return f"({self.expression(operand)})"
         self.operands[known] = operand
         return known
+
+    def array(self, name: str) -> Array:
+        """The array that an operand reads."""
+        operand = self.operands[name]
+        assert isinstance(operand, Read), name
+        return operand.array
 
     def _find(self, name: str) -> Operand | str:
         for lookup in self.lookups:

@@ -224,6 +224,11 @@ class Sample(Kernel):
     shown: tuple[tuple[Array, str, Mapping[str, Operand], bool], ...] = ()
 
     @property
+    def presented(self) -> dict[str, Array]:
+        """What is set, by name."""
+        return {array.name: array for array, *_ in self.inputs} | {array.name: array for array, *_ in self.of_target}
+
+    @property
     def of_target(self) -> tuple[tuple[Array, str, Mapping[str, Operand], bool], ...]:
         """Everything that is set by expressions of `y`."""
         return (*((self.target,) if self.target else ()), *self.shown)

@@ -383,6 +383,7 @@ def draw_edges(topology: spec.Sparse, n_pre: int, n_post: int, same: bool, name:
         if topology.probability is not None:
             post, pre = np.nonzero(u < topology.probability)
         else:
+            assert topology.in_degree is not None
             available = n_pre - (1 if same and not topology.self_connections else 0)
             if topology.in_degree > available:
                 raise BuildError(f"{name}: in_degree {topology.in_degree} exceeds the {available} available inputs")

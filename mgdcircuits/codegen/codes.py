@@ -34,7 +34,7 @@ def codes_of_bits(program: Program, is_code: Callable[[Kernel], bool], in_place:
     for step in steps(nodes):
         kernel = step.kernel
         written = {a.name for a in kernel.writes.values()}
-        code = is_code(kernel) and kernel.n > OF_A_CALL
+        code = isinstance(kernel, Elements) and is_code(kernel) and kernel.n > OF_A_CALL
         others |= written & drawn if code else written
         drawn |= written if code else set()
         for operand in kernel.operands.values():

@@ -41,7 +41,7 @@ class Together:
     nodes: tuple[Node, ...]
 
 
-def together(program: Program) -> list[Node | Together]:
+def together(program: Program) -> Sequence[Node | Together]:
     """The nodes of an iteration, with the longest run of parts that may run at the same time as one."""
     nodes = list(program.iteration)
     try:
@@ -112,14 +112,14 @@ def _followed(parts: Sequence[Part], rest: Sequence[Node], private: set[str]) ->
     made = [writes(part.own) for part in parts]
     after: list[list[Node]] = [[] for _ in parts]
     left = list(rest)
-    while left and isinstance(left[0], Every):
-        each = [[k for k, names in enumerate(made) if reads([node]) & names] for node in left[0].body]
+    while left and isinstance(every := left[0], Every):
+        each = [[k for k, names in enumerate(made) if reads([node]) & names] for node in every.body]
         if any(len(makers) != 1 for makers in each):
             break
-        node = left.pop(0)
+        del left[0]
         for k in sorted({makers[0] for makers in each}):
-            body = tuple(n for n, makers in zip(node.body, each, strict=True) if makers[0] == k)
-            after[k].append(Every(node.period, node.offset, body))
+            body = tuple(n for n, makers in zip(every.body, each, strict=True) if makers[0] == k)
+            after[k].append(Every(every.period, every.offset, body))
     apart = all(not writes(one) & (reads(other) | writes(other)) for one, other in permutations(after, 2))
     if not apart or reads(sum(after, [])) & private:
         return list(parts), list(rest)
@@ -132,7 +132,8 @@ def _segments(nodes: Sequence[Node]) -> Iterator[tuple[Node, ...]]:
     The first segment, in which samples and the unperturbed evaluation are, does not count as another one.
     """
     segment: list[Node] = []
-    first, others = True, set()
+    others: set[str] = set()
+    first = True
     for node in nodes:
         made = writes(segment)
         if EVALUATED in segment and (not reads([node]) & made or (reads([node]) - made) & others):

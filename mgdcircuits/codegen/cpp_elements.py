@@ -199,8 +199,8 @@ class ElementLoops:
     def _one_by_one(self, kernel: Elements, draws: Mapping[str, Random]) -> list[str]:
         """A loop over an array per member, number by number in float64."""
         statements, lines = self.operands.hoisted(kernel)
-        for number, (name, operand) in enumerate(draws.items()):
-            lines += self._fill(name, operand, kernel.n, number)
+        for number, (name, draw) in enumerate(draws.items()):
+            lines += self._fill(name, draw, kernel.n, number)
         inside = []
         for name, operand in self.operands.varying(kernel, needed(kernel, statements)).items():
             if isinstance(operand, Random):

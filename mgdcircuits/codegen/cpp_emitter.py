@@ -21,6 +21,7 @@ from mgdcircuits.circuit.program import (
     Kernel,
     Node,
     Program,
+    Reduction,
     Step,
     Ticks,
     steps,
@@ -182,7 +183,8 @@ class Emitter:
         """Steps in which replicas do not meet: all of them for one lane block after another."""
         fused = self.fusion.fused(group)
         calls = [self.functions.call(step) for step in fused]
-        first, apart = [], []
+        first: list[str] = []
+        apart: list[str] = []
         for step in fused:
             (apart if self.sides.apart(step.kernel) else first).extend(self.functions.prepared(step))
         work = sum(_work(step.kernel) for step in group)
@@ -208,4 +210,7 @@ def _load(nodes: Iterable[Node]) -> int:
 
 def _work(kernel: Kernel) -> int:
     """Operations of one replica, roughly."""
-    return kernel.topology.n_connections or kernel.topology.n_post if isinstance(kernel, Couple) else 8 * kernel.n
+    if isinstance(kernel, Couple):
+        return kernel.topology.n_connections or kernel.topology.n_post
+    assert isinstance(kernel, Elements | Reduction)
+    return 8 * kernel.n

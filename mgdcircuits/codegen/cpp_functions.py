@@ -155,7 +155,7 @@ class Functions:
         made = {a.name: a for k in kernels for a in k.writes.values()}
         for kernel in kernels:
             if isinstance(kernel, Sample):
-                made |= {array.name: array for array, *_ in (*kernel.inputs, *kernel.of_target)}
+                made |= kernel.presented
                 if kernel.labels.name in self.arrays:
                     made[kernel.labels.name] = kernel.labels
         arrays |= made

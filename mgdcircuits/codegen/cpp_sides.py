@@ -62,7 +62,7 @@ class Sides:
 
         Synapses of a dense coupling are as many as places where they are used: one thread would wait for what the other wrote.
         """
-        if not self.in_vectors(kernel) or not isinstance(kernel.topology, Dense):
+        if not isinstance(kernel, Couple) or not self.in_vectors(kernel) or not isinstance(kernel.topology, Dense):
             return False
         fixed = not any(isinstance(o, Word) for o in kernel.operands.values())
         return fixed and all(where == "syn" for where, _ in self.parts(kernel)[1].values())

@@ -47,7 +47,7 @@ class Places(NamedTuple):
 def _view(pointer: int, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
     """Memory as an array, no copy."""
     flat = (ctypes.c_byte * (math.prod(shape) * dtype.itemsize)).from_address(pointer)
-    return np.frombuffer(flat, dtype).reshape(shape)
+    return np.frombuffer(memoryview(flat), dtype).reshape(shape)
 
 
 LATER = (("gradient",), ("per_sample_gradient",), ITERATE)
@@ -72,7 +72,7 @@ class _Compiled:
         if not self.handle:
             raise BuildError("not enough memory for the circuit; use a smaller batch, fewer members or a smaller net")
         numbers = ctypes.c_double * max(1, len(program.parameters))
-        self.numbers = np.frombuffer(numbers.from_address(self.library.mgd_parameters(self.handle)))
+        self.numbers = np.frombuffer(memoryview(numbers.from_address(self.library.mgd_parameters(self.handle))))
         keys = np.array([target.keys(site) for site in random_sites(program)], dtype=np.uint64)
         if keys.size:
             self.library.mgd_set_keys(self.handle, keys.ctypes.data)

@@ -38,7 +38,7 @@ def draw_at(function: str, key, element, lane, count, dtype, arguments=()) -> np
     match function:
         case "rand":
             uniform = randomness.uniform32 if dtype == np.float32 else randomness.uniform64
-            found = uniform(key, element, lane, count)
+            found: np.ndarray = uniform(key, element, lane, count)
         case "randn":
             found = randomness.normal(key, element, lane, count)
         case "bit":

@@ -7,7 +7,7 @@ equation is evaluated while the sum is still in a register. A sum that nothing e
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mgdcircuits.circuit.program import (
     Array,
@@ -74,8 +74,8 @@ def spreadable(kernel: Kernel) -> bool:
 class Fused(Step):
     """A step of a coupling and the step that follows on its sums; `kept` says whether the sums are stored too."""
 
-    finish: Step | None = None
-    kept: bool = True
+    finish: Step = field(kw_only=True)
+    kept: bool = field(kw_only=True)
 
 
 class Fusion:
@@ -88,8 +88,8 @@ class Fusion:
 
     def _note(self, nodes: Iterable[Node]) -> None:
         for run in runs(nodes):
-            finishes = _pairs(run) if isinstance(run[0], Step) else {}
-            sums = {finish: _target(run[couple]) for couple, finish in finishes.items()}
+            steps = [node for node in run if isinstance(node, Step)]  # all nodes of the run, or none
+            sums = {finish: _target(steps[couple]) for couple, finish in _pairs(steps).items()}
             for number, node in enumerate(run):
                 match node:
                     case Step():
@@ -106,7 +106,8 @@ class Fusion:
         for number, step in enumerate(run):
             if number in pairs:
                 kept = "@" not in _target(step) or _target(step) in self.needed
-                steps.append(Fused(step.kernel, step.rename, step.active, step.factor, run[pairs[number]], kept))
+                finish = run[pairs[number]]
+                steps.append(Fused(step.kernel, step.rename, step.active, step.factor, finish=finish, kept=kept))
             elif number not in pairs.values():
                 steps.append(step)
         return steps
@@ -148,20 +149,23 @@ def _pairs(run: Sequence[Step]) -> dict[int, int]:
 
 def _follows(step: Step, finish: Step, between: Sequence[Step]) -> bool:
     """Whether `finish` may run right where the sums of `step` are made, before the steps between."""
-    kernel, sums = finish.kernel, _target(step)
-    if not isinstance(kernel, Elements) or not spreadable(kernel) or not spreadable(step.kernel):
+    couple, kernel, sums = step.kernel, finish.kernel, _target(step)
+    if not isinstance(couple, Couple) or not isinstance(kernel, Elements):
         return False
-    if kernel.n != step.kernel.topology.n_post or step.kernel.writes["target"].precision is not Precision.REAL:
+    if not spreadable(kernel) or not spreadable(couple):
+        return False
+    if kernel.n != couple.topology.n_post or couple.writes["target"].precision is not Precision.REAL:
         return False
     for operand in kernel.operands.values():
-        here = isinstance(operand, Read) and finish.rename.get(operand.array.name, operand.array.name) == sums
-        if here and (operand.index is not Index.ELEMENT or operand.amplitude):
+        if not isinstance(operand, Read) or finish.rename.get(operand.array.name, operand.array.name) != sums:
+            continue
+        if operand.index is not Index.ELEMENT or operand.amplitude:
             return False
     if sums in _writes(finish) or _writes(finish) & _reads(step):
         return False
     if any(step.rename.get(n, n) != finish.rename.get(n, n) for n in _names(step) & _names(finish)):
         return False
-    if step.kernel.perturbations() & kernel.perturbations():
+    if couple.perturbations() & kernel.perturbations():
         return False
     others = (_reads(finish) | _writes(finish)) - {sums}
     return not any(_writes(s) & others or _reads(s) & _writes(finish) for s in between)

@@ -121,9 +121,10 @@ def increments(kernel: Elements, statements: Sequence[tuple[str, str]]) -> dict[
             continue
         (text, *others) = [e for t, e in statements if t == name]
         tree = ast.parse(text, mode="eval").body
-        adds = isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.Add) and ast.unparse(tree.left) == name
         read = sum(n.id == name for _, e in statements for n in ast.walk(ast.parse(e)) if isinstance(n, ast.Name))
-        if adds and not others and read == 1:
+        if others or read != 1 or not isinstance(tree, ast.BinOp) or not isinstance(tree.op, ast.Add):
+            continue
+        if ast.unparse(tree.left) == name:
             found[name] = ast.unparse(tree.right)
     return found
 

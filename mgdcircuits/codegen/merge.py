@@ -88,24 +88,29 @@ def _due(before: list[Node], every: Every) -> list[Node]:
             body.append(node)
         else:
             moved.append(maker)
-            body.append(Step(Merged.of(maker.kernel, node.kernel)))
+            body.append(Step(Merged.of(*_loops(maker, node))))
     if not moved:
         return [*before, every]
     return [*(n for n in before if n not in moved), Due(every.period, every.offset, tuple(body), tuple(moved))]
 
 
-def _may_wait(step: Step, others: Sequence[Node]) -> bool:
+def _may_wait(step: Node, others: Sequence[Node]) -> bool:
     """Whether a step may run after the others instead of before."""
     made = writes([step])
     return not (made & reads(others) or (made | reads([step])) & writes(others) or Count("n_p") in others)
 
 
+def _loops(*nodes: Node) -> list[Elements]:
+    """The loops over elements that are among some nodes, of steps on the very arrays that the loops name."""
+    return [n.kernel for n in nodes if isinstance(n, Step) and isinstance(n.kernel, Elements) and not n.rename]
+
+
 def _hands(maker: Node, taker: Node) -> bool:
     """Whether the one step makes what the other needs, element by element."""
-    steps = (maker, taker)
-    if not all(isinstance(s, Step) and isinstance(s.kernel, Elements) and not s.rename for s in steps):
+    loops = _loops(maker, taker)
+    if len(loops) < 2:
         return False
-    one, other = maker.kernel, taker.kernel
+    one, other = loops
     if one.n != other.n or one.n <= PIECE or not (_plain(one) and _plain(other)):
         return False
     made, taken = ({a.name for a in k.writes.values()} for k in (one, other))

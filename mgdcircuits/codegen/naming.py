@@ -44,7 +44,13 @@ def private(program: Program) -> Program:
             found.append(node)
         return tuple(found)
 
-    return replace(program, **{name: walk(nodes) for name, nodes in program.phases().items()})
+    return replace(
+        program,
+        iteration=walk(program.iteration),
+        evaluate=walk(program.evaluate),
+        gradient=walk(program.gradient),
+        per_sample_gradient=walk(program.per_sample_gradient),
+    )
 
 
 def _kernel(kernel: Kernel) -> Kernel:

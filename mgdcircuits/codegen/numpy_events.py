@@ -329,4 +329,14 @@ def _draw(target: NumpyTarget, operand: Random, element, member, lane, arguments
     return draw_at(operand.function, key, element, lane, count, target.dtype, arguments)
 
 
-LOOPS = {Connections: connections, Remember: remember, Pathway: pathway}
+def run(target: NumpyTarget, step: Step) -> None:
+    """Run a loop of a circuit with spikes."""
+    match kernel := step.kernel:
+        case Connections():
+            connections(target, step, kernel)
+        case Remember():
+            remember(target, step, kernel)
+        case Pathway():
+            pathway(target, step, kernel)
+        case _:
+            raise NotImplementedError(type(kernel).__name__)

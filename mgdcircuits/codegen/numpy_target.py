@@ -147,21 +147,23 @@ class NumpyTarget(Target):
                     numpy_events.visit(self, node)
 
     def _step(self, step: Step) -> None:
-        kernel = step.kernel
-        run = {
-            Elements: self._elements,
-            Couple: self._couple,
-            Fold: self._fold,
-            Reduction: self._reduction,
-            MemberMean: self._member_mean,
-            Sample: self._sample,
-        }.get(type(kernel))
-        if run is None:
-            from mgdcircuits.codegen import numpy_events
+        match kernel := step.kernel:
+            case Elements():
+                self._elements(step, kernel)
+            case Couple():
+                self._couple(step, kernel)
+            case Fold():
+                self._fold(step, kernel)
+            case Reduction():
+                self._reduction(step, kernel)
+            case MemberMean():
+                self._member_mean(step, kernel)
+            case Sample():
+                self._sample(step, kernel)
+            case _:
+                from mgdcircuits.codegen import numpy_events
 
-            numpy_events.LOOPS[type(kernel)](self, step, kernel)
-            return
-        run(step, kernel)
+                numpy_events.run(self, step)
 
     # Operands
 
@@ -285,6 +287,7 @@ class NumpyTarget(Target):
 
     def _member_mean(self, step: Step, kernel: MemberMean) -> None:
         (operand,) = kernel.operands.values()
+        assert isinstance(operand, Read)
         value = self._written(step, operand.array).mean(2, keepdims=True)
         self._written(step, kernel.writes["result"])[...] = value
 
@@ -338,9 +341,10 @@ class NumpyTarget(Target):
 
     def _winners(self, step: Step, kernel: Couple) -> list[np.ndarray]:
         """For each piece: where its synapse is the first of the largest of its window."""
-        topology = kernel.topology
+        topology, winner = kernel.topology, kernel.winner
+        assert winner is not None
         pieces = list(topology.pieces())
-        values = [np.asarray(self._piece(step, kernel, p, kernel.winner)) for p in pieces]
+        values = [np.asarray(self._piece(step, kernel, p, winner)) for p in pieces]
         best = np.full((*topology.post_view, self.members, self.batch), -np.inf)
         for piece, value in zip(pieces, values, strict=True):
             best[piece.post] = np.maximum(best[piece.post], value)
@@ -368,6 +372,7 @@ class NumpyTarget(Target):
 
     def sample_indices(self, sampling: str) -> np.ndarray:
         """Indices (member, batch) of the samples of the current iteration."""
+        assert self.data is not None
         count = self.iteration // int(self.parameters["period_x"])
         keys = self._site_keys("sample")
         return sample_indices(sampling, keys, self.batch, count, len(self.data.x))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Hashable
 from math import prod
+from typing import TypeGuard
 
 from mgdcircuits.circuit.topology import Conv2d, Topology
 
 
-def fits(topology: Topology) -> bool:
+def fits(topology: Topology) -> TypeGuard[Conv2d]:
     """Whether a coupling is a convolution of all channels with a 3 x 3 kernel, place by place."""
     if not isinstance(topology, Conv2d):
         return False

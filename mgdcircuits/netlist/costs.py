@@ -79,8 +79,8 @@ def reduced(
     for name in sorted(calls(expanded) - set(functions)):
         close = nearest(name, functions)
         mend = f"did you mean `{close}`?" if close else ""
-        found = f"{what}: unknown function `{name}`"
-        report.add("unknown-name", text.at, found, "a cost of the library or a function", mend)
+        message = f"{what}: unknown function `{name}`"
+        report.add("unknown-name", text.at, message, "a cost of the library or a function", mend)
     if calls(expanded) - set(functions):
         return None
     full = {**cost_scope(objects, columns), **scope}
@@ -98,7 +98,8 @@ def reduced(
         return None
     loose = _outside_reductions(parse(expanded)) & (set(objects.words()) | {"target"})
     sizes = objects.words()
-    loose = {n for n in loose if n == "target" or product(objects.populations[objects.find(n)[0]].shape) > 1}  # type: ignore[index]
+    found_in = {n: objects.find(n) for n in loose}
+    loose = {n for n, at in found_in.items() if at is None or product(objects.populations[at[0]].shape) > 1}
     if "target" in loose and not any(n in sizes for n in loose):
         loose.discard("target")
     if loose:

@@ -190,19 +190,17 @@ class Couplings:
     def output(self, population: Population, arrival: Arrival) -> Line | None:
         """The variable that a population hands on: the one named `variable=...`, `x`, or the only candidate."""
         lines = population.template.lines
-        asked = None
         if arrival.via is not None:
             try:
                 asked = parse_call(arrival.via).keywords.get("variable")
             except ExpressionError:
                 asked = None
-        if asked is not None:
-            if asked not in lines and not population.template.broken:
-                expected, mend = expected_of(asked, lines)
-                self.report.add(
-                    "unknown-name", arrival.via.at, f"`{population.name}` has no variable `{asked}`", expected, mend
-                )  # type: ignore[union-attr]
-            return lines.get(asked)
+            if asked is not None:
+                if asked not in lines and not population.template.broken:
+                    message = f"`{population.name}` has no variable `{asked}`"
+                    expected, mend = expected_of(asked, lines)
+                    self.report.add("unknown-name", arrival.via.at, message, expected, mend)
+                return lines.get(asked)
         if "x" in lines:
             return lines["x"]
         for kind in (VariableKind.SUBEXPRESSION, VariableKind.DIFFERENTIAL, VariableKind.PARAMETER):

@@ -103,10 +103,10 @@ class Doc(BaseModel):
         return (self.keys_at or {}).get(key, self.at)
 
     @property
-    def extras(self) -> dict[Text, Any]:
+    def extras(self) -> Map:
         """The entries whose keys are names that the netlist chooses."""
         extras = (self.__pydantic_extra__ or {}).items()
-        return {Text(str(k), self.place(str(k))): v for k, v in extras if not str(k).startswith("\0")}
+        return Map({Text(str(k), self.place(str(k))): v for k, v in extras if not str(k).startswith("\0")}, self.at)
 
 
 class ConvDoc(Doc):

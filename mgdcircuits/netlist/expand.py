@@ -65,8 +65,8 @@ class _Expansion:
             self._population(name, doc, None, in_chain=False)
         for post, arrival in self.pending_couplings:
             self.couplings.of_chain(self.result.populations[post], arrival)
-        for key, doc in self.document.synapses.items():
-            self.couplings.of_synapses(key, doc)
+        for key, synapses in self.document.synapses.items():
+            self.couplings.of_synapses(key, synapses)
         return self.result
 
     # chain and for

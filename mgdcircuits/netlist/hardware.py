@@ -9,7 +9,7 @@ from types import MappingProxyType
 from mgdcircuits.netlist.checks.expressions import Expressions
 from mgdcircuits.netlist.checks.registry import reading_rule
 from mgdcircuits.netlist.costs import Measured, cost_scope
-from mgdcircuits.netlist.document import Doc, Document
+from mgdcircuits.netlist.document import Doc, Document, PerturbationDoc
 from mgdcircuits.netlist.expressions import FUNCTIONS, ExpressionError, calls, evaluate
 from mgdcircuits.netlist.kinds import expected_of
 from mgdcircuits.netlist.objects import Objects
@@ -30,9 +30,12 @@ from mgdcircuits.netlist.spec import (
 from mgdcircuits.netlist.units import DIMENSIONLESS
 
 HARDWARE_UNITS = reading_rule(
-    "hardware-units", "`time` and `retention` are times, `energy` an energy, `noise` a cost, `copies` and `endurance` numbers"
+    "hardware-units",
+    "`time` and `retention` are times, `energy` an energy, `noise` a cost, `copies` and `endurance` numbers",
 )
-HARDWARE_VALUE = reading_rule("hardware-value", "times, energies and noise are not negative; copies and writes at least 1")
+HARDWARE_VALUE = reading_rule(
+    "hardware-value", "times, energies and noise are not negative; copies and writes at least 1"
+)
 ENDURANCE = reading_rule("endurance", "an entry of `endurance` must name a plastic parameter")
 PERTURB_BY_WRITING = reading_rule("perturb-by-writing", "only a device can be perturbed by writing it")
 
@@ -53,11 +56,13 @@ def give_endurance(document: Document, objects: Objects, expressions: Expression
     device = document.hardware.device if document.hardware is not None else None
     if device is None or device.endurance is None:
         return
-    given = device.endurance if isinstance(device.endurance, Map) else {Text("", device.at): device.endurance}
+    given = device.endurance
+    if not isinstance(given, Map):
+        given = Map({Text("", device.at): given}, device.at)
     for thing in objects.every():
         for variable in [v for v in thing.variables if v.role is Role.PLASTIC]:
             names = (f"{thing.name}.{variable.name}", variable.name, thing.name, "")
-            text = next((given[n] for n in names if n in given), None)  # type: ignore[index]
+            text = next((given.get(n) for n in names if n in given), None)
             if text is None or not _is_number_of_writes(text, expressions):
                 continue
             finished = expressions.parameters.finish(text)
@@ -130,9 +135,9 @@ def hardware_spec(
     if measured.cost is not None:
         wanted["noise"] = measured.cost.dimensions
     parts = {name: _section(name, getattr(doc, name), scope, wanted, objects, expressions) for name in SECTIONS}
-    if parts["perturbation"].get("through") == "write":
-        _check_perturb_by_writing(document, objects, expressions, systems, trial)
-    if parts["measurement"] and (trial is not None or measured.cost is None):
+    if doc.perturbation is not None and parts["perturbation"].get("through") == "write":
+        _check_perturb_by_writing(doc.perturbation, objects, expressions, systems, trial)
+    if doc.measurement is not None and parts["measurement"] and (trial is not None or measured.cost is None):
         expressions.report.add(
             HARDWARE_VALUE, doc.measurement.at, "`measurement` in a circuit without a cost that passes measure",
             "a `cost` and no `trial`", "write the noise into what the trial measures",
@@ -191,13 +196,13 @@ def _check_value(key: str, text: Text, expressions: Expressions) -> None:
 
 
 def _check_perturb_by_writing(
-    document: Document,
+    doc: PerturbationDoc,
     objects: Objects,
     expressions: Expressions,
     systems: tuple[LearningSpec, ...],
     trial: TrialSpec | None,
 ) -> None:
-    doc, report = document.hardware.perturbation, expressions.report
+    report = expressions.report
     at = doc.place("through")
     for key in ("time", "energy"):
         if getattr(doc, key) is not None:

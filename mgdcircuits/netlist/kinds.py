@@ -15,7 +15,7 @@ from mgdcircuits.netlist.checks.registry import Report, reading_rule
 from mgdcircuits.netlist.document import KindDoc, ObjectDoc
 from mgdcircuits.netlist.equations import Equation, EquationError, _logical_lines, parse_equations
 from mgdcircuits.netlist.expressions import ExpressionError, nearest, parse
-from mgdcircuits.netlist.source import Map, Text
+from mgdcircuits.netlist.source import List, Map, Text
 from mgdcircuits.netlist.spec import Position, VariableKind
 from mgdcircuits.netlist.units import DIMENSIONLESS
 
@@ -93,7 +93,7 @@ class Kinds:
             self.report.add(KIND_CYCLE, name.at, f"{circle}: kinds use each other", "no circle", "remove one `use`")
             return Template(key, broken=frozenset("*"))
         self._active.append(key)
-        base: Template | None = Template()
+        base = Template()
         if doc.use is not None:
             base = self.get(doc.use) or Template(broken=frozenset("*"))
         self._active.pop()
@@ -258,8 +258,8 @@ def substituted(tree: Any, values: Mapping[str, str], skip: frozenset[str] = fro
                 },
                 node.at,
             )
-        if isinstance(node, list):
-            return type(node)([put(item, words) for item in node], node.at)  # type: ignore[call-arg]
+        if isinstance(node, List):
+            return List([put(item, words) for item in node], node.at)
         text = dollar.sub(lambda m: values[m[1]], node)
         return node.same_place(word.sub(lambda m: values[m[1]], text) if words else text)
 

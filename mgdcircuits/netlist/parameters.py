@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from mgdcircuits.netlist.checks.registry import Report, reading_rule
@@ -302,7 +302,7 @@ class Parameters:
             return None
         return number
 
-    def finish(self, text: str, local: Mapping[str, Any] | set[str] = frozenset()) -> str:
+    def finish(self, text: str, local: Collection[str] = frozenset()) -> str:
         """Put the formulas of parameters into an expression; names in `local` hide parameters."""
         formulas = {n: f for n, f in self.symbolic().items() if n not in local}
         found = names(text) & set(formulas) if formulas else set()

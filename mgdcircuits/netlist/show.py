@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from mgdcircuits.netlist import sizes
 from mgdcircuits.netlist.checks.registry import Report
@@ -196,8 +197,8 @@ def _task(spec: CircuitSpec) -> list[str]:
     return lines
 
 
-def _options(options: object) -> str:
-    return "".join(f", {key} = {value}" for key, value in dict(options).items())  # type: ignore[call-overload]
+def _options(options: Mapping[str, Any]) -> str:
+    return "".join(f", {key} = {value}" for key, value in options.items())
 
 
 def _trial(spec: CircuitSpec) -> list[str]:
@@ -220,7 +221,7 @@ def _learning(spec: CircuitSpec, system: LearningSpec) -> list[str]:
             groups.setdefault(code, []).append(name)
         for code, names in groups.items():
             lines.append(f"      {', '.join(names)} = {code}")
-        variables = {f"{t.name}.{v.name}": (t, v) for t in (*spec.populations, *spec.couplings) for v in t.variables}
+        variables = {f"{t.name}.{v.name}": (t, v) for t in spec.things for v in t.variables}
         populations = {p.name: p for p in spec.populations}
         for index, block in enumerate(system.perturb.blocks):
             count = sum(sizes.elements(*variables[q], populations) for q in block)

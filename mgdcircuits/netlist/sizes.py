@@ -41,7 +41,7 @@ def parameters(spec: CircuitSpec) -> dict[str, int]:
     populations = {p.name: p for p in spec.populations}
     return {
         f"{thing.name}.{variable.name}": elements(thing, variable, populations)
-        for thing in (*spec.populations, *spec.couplings)
+        for thing in spec.things
         for variable in thing.variables
         if variable.role is Role.PLASTIC
     }
@@ -59,7 +59,7 @@ def memory(spec: CircuitSpec, members: int = 1, batch: int | None = None) -> int
     batch = batch or (spec.task.batch if spec.task is not None else 1)
     trained = {site.parameter: 2 + len(site.states) for system in spec.learning for site in system.sites}
     total = 0
-    for thing in (*spec.populations, *spec.couplings):
+    for thing in spec.things:
         for variable in thing.variables:
             if variable.role is Role.SUMMED:
                 continue

@@ -10,7 +10,7 @@ import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -58,6 +58,10 @@ class Map(dict[Text, Any]):
         super().__init__(items)
         self.at = at
 
+    if TYPE_CHECKING:  # a text is found by any string that equals it
+
+        def get(self, key: str, default: Any = None, /) -> Any: ...
+
 
 class List(list[Any]):
     """A list; `at` is where it begins."""
@@ -67,6 +71,14 @@ class List(list[Any]):
     def __init__(self, items: Any, at: Position) -> None:
         super().__init__(items)
         self.at = at
+
+
+@overload
+def position(value: Any, default: Position) -> Position: ...
+
+
+@overload
+def position(value: Any, default: Position | None = None) -> Position | None: ...
 
 
 def position(value: Any, default: Position | None = None) -> Position | None:

@@ -370,3 +370,8 @@ class CircuitSpec:
     overrides: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     measure: tuple[Assignment, ...] = ()
     tables: tuple[str, ...] = ()  # files of measured curves that stand in expressions
+
+    @property
+    def things(self) -> tuple[PopulationSpec | CouplingSpec, ...]:
+        """All populations, then all couplings."""
+        return (*self.populations, *self.couplings)

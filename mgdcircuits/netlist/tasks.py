@@ -140,12 +140,8 @@ def task_spec(
         inputs[pair] = _of_sample(text, f"`{word}`", scope, variable, expressions)
     target, shape = _target(doc, objects, measured, expressions, columns)
     accuracy = _accuracy(doc, objects, measured, expressions, target, columns)
-    data = None if doc.data is None or str(doc.data) in NO_DATA else str(doc.data)
-    if data is not None and data.endswith(".csv"):
-        path = beside(doc.data)
-        data = str(path) if path.is_file() else data
     return TaskSpec(
-        data=data,
+        data=_data(doc.data),
         options=MappingProxyType(_options(doc.options, parameters)),
         batch=batch,
         validation=validation,
@@ -181,6 +177,14 @@ def sample_scope(columns: Iterable[str]) -> dict[str, Dimensions]:
         "target": DIMENSIONLESS,
         **dict.fromkeys(columns, DIMENSIONLESS),
     }
+
+
+def _data(text: Text | None) -> str | None:
+    """The name of a data set, or the path of a table that lies beside the netlist."""
+    if text is None or str(text) in NO_DATA:
+        return None
+    path = beside(text) if text.endswith(".csv") else None
+    return str(path) if path is not None and path.is_file() else str(text)
 
 
 def _options(options: Map | None, parameters: Parameters) -> dict[str, Any]:
@@ -313,4 +317,3 @@ def _phase(
         result.dimensions[str(word)] = dims
         measures.append(Assignment(str(word), expression or "0", dims or DIMENSIONLESS, text.at))
     return Phase(name, parameters.finish(duration), doc.after is not None, MappingProxyType(settings), tuple(measures))
-

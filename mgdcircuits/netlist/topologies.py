@@ -91,6 +91,7 @@ class Topologies:
         if doc.in_degree is not None:
             degree = self.parameters.integer(doc.in_degree, f"`in_degree` of {what}")
             return None if degree is None else Sparse(in_degree=degree, self_connections=loops)
+        assert doc.edges is not None
         path = beside(doc.edges)
         if not path.is_file():
             self.report.add("missing-file", doc.edges.at, f"there is no file {path}", "a CSV file with columns i, j")

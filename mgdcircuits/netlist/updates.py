@@ -131,6 +131,11 @@ class Updates:
         states: list[tuple[str, Dimensions]] = []
         written: set[str] = set()
         targets = {s.target for s in statements}
+        tolerant = gradient is None and doc.estimate is not None
+
+        def tolerated(name: str) -> bool:
+            return (tolerant and name == "G") or self.tolerated(name)
+
         for statement in statements:
             at = Position(block.at.file, block.at.line + (statement.line_offset if key == "equations" else 0))
             for read in sorted(names(statement.value)):
@@ -138,7 +143,6 @@ class Updates:
                     states.append((read, full.get(read, DIMENSIONLESS)))
             want = full.get(statement.target)
             other = f", the unit of `{place.name}`" if statement.target == "request" else f", as `{statement.target}`"
-            tolerant = gradient is None and doc.estimate is not None
             self.expressions.check(
                 statement.value,
                 at,
@@ -146,8 +150,8 @@ class Updates:
                 f"`{statement.target}` in `update` for `{place.name}`",
                 want,
                 other=other,
-                tolerated=lambda n, t=tolerant: (t and n == "G") or self.tolerated(n),
-                rule="request-units",  # type: ignore[misc]
+                tolerated=tolerated,
+                rule="request-units",
             )
             written.add(statement.target)
         if "request" not in targets and statements:

@@ -58,7 +58,6 @@ def build(
     inputs: set[tuple[str, str]],
     parameters: Parameters,
     report: Report,
-    recoverable: set[str] = frozenset(),
 ) -> Objects:
     """Give every variable its role.
 
@@ -179,8 +178,9 @@ def _pairs(template: Template, default: Axis, report: Report) -> dict[str, str]:
                     report.add("unit-mismatch", line.at, found, describe(other), f"write `{name} : {describe(other)}`")
     if count == 1 and len(free) == 1 and len(plastic) == 1 and not template.broken:
         (owner, line), name = next(iter(plastic.items())), free[0]
-        own = template.lines[name].equation
-        if _axis(own, default) is _axis(line.equation, default) and own.dimensions == line.equation.dimensions:
+        equation = template.lines[name].equation
+        alike = equation.dimensions == line.equation.dimensions
+        if alike and _axis(equation, default) is _axis(line.equation, default):
             pairs[name] = owner
     return pairs
 
@@ -443,7 +443,7 @@ def _coupling(
             reduce = Reduce(str(reduce_text))
         else:
             report.add(REDUCE, reduce_text.at, f"`reduce: {reduce_text}`", "one of sum, mean, max")
-    made = {}
+    made: dict[str, Event | None] = {}
     for key, side in (("on_pre", "pre"), ("on_post", "post")):
         text = template.texts.get(key)
         made[key] = None

@@ -147,7 +147,7 @@ def as_grid(grid: Mapping[str, Any], fixed: Iterable[str] = ()) -> Grid:
             raise RunError(f"grid {axis.name}: expected at least one value, and each of them once")
         kind, least = OPTIONS.get(axis.name, (object, 0))
         for value in axis.values:
-            if not isinstance(value, kind) or (kind is int and value < least):  # type: ignore[operator]
+            if not isinstance(value, kind) or (isinstance(value, int) and kind is int and value < least):
                 wanted = "names" if kind is str else f"whole numbers of at least {least}"
                 raise RunError(f"grid {axis.name}: {value} is not possible; expected {wanted}")
     return Grid(axes)

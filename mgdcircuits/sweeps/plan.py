@@ -94,7 +94,7 @@ class Plan:
                 part = tuple(indices[first : first + size])
                 seeds = [int(self.grid.at(index).get(SEED, self.seed)) for index in part]
                 seeds += seeds[-1:] * (size - len(seeds))
-                values = {n: resolved(v) if n == "data" else v for n, v in chosen if n in OPTIONS}
+                values = {n: resolved(str(v)) if n == "data" else v for n, v in chosen if n in OPTIONS}
                 overrides = {n: v for n, v in chosen if n not in OPTIONS}
                 found.append(Job(overrides, {**self.options, **values}, tuple(seeds), part))
         return found

@@ -215,10 +215,11 @@ def gather(grid: Grid, runs: Mapping[Index, Record], failures: Mapping[Index, st
         for index, run in runs.items():
             if (one := _value(run, name)) is not None:
                 own = run[0]["variables"][name]["dims"]
-                places = [_places(run, d, one.shape[own.index(d)], labels[d]) if d in own else [0] for d in dims]
-                values[np.ix_(*([k] for k in index), *places)] = one.reshape(
-                    [1] * len(shape) + [len(p) for p in places]
-                )
+                places = [np.array([k]) for k in index]
+                places += [
+                    _places(run, d, one.shape[own.index(d)], labels[d]) if d in own else np.array([0]) for d in dims
+                ]
+                values[np.ix_(*places)] = one.reshape([len(p) for p in places])
         (coordinates if about["coordinate"] else found)[name] = ((*grid.names, *dims), values, about["attrs"])
     states = np.full(shape, MISSING, dtype=object)
     for index, run in runs.items():
@@ -266,6 +267,7 @@ def _labels(runs: Any) -> dict[str, np.ndarray]:
     for run in runs:
         for name, variable in run[0]["variables"].items():
             array = _value(run, name)
+            assert array is not None
             for dim, size in zip(variable["dims"], array.shape, strict=True):
                 own = _value(run, dim)
                 values.setdefault(dim, []).append(np.arange(size) if own is None else own)

@@ -113,7 +113,7 @@ def sweep(
     if iterations is None and "iterations" not in points.names:
         raise RunError("a sweep needs a number of iterations: --iterations N (in Python iterations=N), or sweep it")
     file = "" if not spec.file else resolved(spec.file)
-    options = {
+    options: dict[str, Any] = {
         "iterations": iterations,
         "batch": batch,
         "target": target,
@@ -297,7 +297,7 @@ class _Sweep:
 
     def _submit(self, job: Job, threads: int, *before: Future) -> None:
         future = self._start(worker.run, job, threads, *before)
-        self._jobs[future.key] = job
+        self._jobs[str(future.key)] = job
         future.add_done_callback(self._ended.put)
 
     def _heard(self, event: tuple[float, Mapping[str, Any]]) -> None:
@@ -323,12 +323,13 @@ class _Sweep:
             if self._client.status != "running":
                 raise RunError(f"the scheduler is gone; {AGAIN}") from None
             return None
-        self._futures.pop(future.key)
+        key = str(future.key)
+        self._futures.pop(key)
         if future.status == "error":
-            return future.key, _words(future.exception())
+            return key, _words(future.exception())
         if future.status != "finished":
             raise RunError(f"the scheduler is gone; {AGAIN}")
-        return future.key, future.result()
+        return key, future.result()
 
     def _take(self, job: Job, outcome: list[Record] | str, threads: int) -> None:
         if not isinstance(outcome, str):

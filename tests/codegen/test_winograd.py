@@ -87,9 +87,7 @@ def sources(monkeypatch) -> list[str]:
         ((6, 6), 32, 1, "float64", {"rule": NP}),
     ],
 )
-def test_the_sums_are_those_of_the_other_target(
-    tmp_path, monkeypatch, sources, shape, batch, members, dtype, further
-):
+def test_the_sums_are_those_of_the_other_target(tmp_path, monkeypatch, sources, shape, batch, members, dtype, further):
     monkeypatch.setattr(winograd, "pays", winograd.fits)
     made = circuit(tmp_path, *shape, batch=batch, **further)
     sessions = []
@@ -99,10 +97,13 @@ def test_the_sums_are_those_of_the_other_target(
         sessions.append(session)
     assert any("Winograd<mgd::Conv2d<8, " in text for text in sources)
     for name, value in sessions[0].parameters.items():
-        other = sessions[1].parameters[name]  # biases are nothing but changes of the cost: three to five digits in float32
+        # biases are nothing but changes of the cost: three to five digits in float32
+        other = sessions[1].parameters[name]
         allowed = 1e-11 if dtype == "float64" else 1e-3 if name.endswith(".b") else 1e-4
         assert np.linalg.norm(value - other) <= allowed * np.linalg.norm(other), name
-    np.testing.assert_allclose(sessions[0].outputs(), sessions[1].outputs(), rtol=0, atol=1e-11 if dtype == "float64" else 1e-3)
+    np.testing.assert_allclose(
+        sessions[0].outputs(), sessions[1].outputs(), rtol=0, atol=1e-11 if dtype == "float64" else 1e-3
+    )
 
 
 @pytest.mark.parametrize(

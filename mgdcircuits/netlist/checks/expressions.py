@@ -83,8 +83,8 @@ class Expressions:
         functions = WITH_REDUCTIONS if reductions else FUNCTIONS
         unknown = [UnknownName(n, what="function") for n in sorted(calls(expression) - set(WITH_REDUCTIONS))]
         unknown += [UnknownName(n) for n in sorted(used) if n not in known and n not in CONSTANTS and lookup(n) is None]
-        for problem in unknown:
-            self.unknown(problem, at, known, what, functions)
+        for missing in unknown:
+            self.unknown(missing, at, known, what, functions)
         if unknown:
             return None
         try:

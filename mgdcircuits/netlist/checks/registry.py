@@ -79,7 +79,7 @@ class Report:
         files = list(dict.fromkeys(str(problem.file) for _, problem in self.entries))
         ordered = sorted(self.entries, key=lambda entry: (files.index(str(entry[1].file)), entry[1].line))
         error = NetlistError(problem for _, problem in ordered)
-        error.rules = tuple(str(rule) for rule, _ in ordered)  # type: ignore[attr-defined]
+        error.rules = tuple(str(rule) for rule, _ in ordered)
         return error
 
     def stop_if_any(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mgdcircuits.netlist import library
@@ -28,6 +29,7 @@ from mgdcircuits.netlist.source import Text, leaves
 if TYPE_CHECKING:
     from mgdcircuits.netlist.load import Circuit
     from mgdcircuits.netlist.spec import CouplingSpec, PopulationSpec
+    from mgdcircuits.netlist.units import Quantity
 
 WORD = re.compile(r"[A-Za-z_]\w*")
 MAY_BE_HELD = {"i", "j", "N", "N_pre", "N_post", "N_incoming", "N_outgoing", "i_pre", "i_post", "dt", "t"}
@@ -137,25 +139,25 @@ def clock_multiples(circuit: Circuit, report: Report) -> None:
             "tau_p a whole multiple of dt",
             f"write for example `tau_p: {max(1, round(held.value / dt.value))}*dt`",
         )
-    for phase in circuit.spec.trial.phases if circuit.spec.trial is not None and dt is not None else ():
-        try:
-            length = evaluate(phase.duration, constants)
-        except ExpressionError:
-            continue
-        if length.dimensions == SECOND and length.value > 0 and not _multiple(length.value, dt.value):  # type: ignore[union-attr]
-            at = circuit.spec.trial.at if circuit.spec.trial else None
-            doc = circuit.document.trial.extras.get(phase.name) if circuit.document.trial else None  # type: ignore[call-overload]
-            at = getattr(doc, "at", at)
-            report.add(
-                "clock-multiples",
-                at,
-                f"the phase `{phase.name}` lasts {duration(length.value)}, `dt` is {duration(dt.value)}",  # type: ignore[union-attr]
-                "a whole multiple of dt",
-            )
+    trial = circuit.spec.trial
+    if trial is not None and dt is not None:
+        for phase in trial.phases:
+            try:
+                length = evaluate(phase.duration, constants)
+            except ExpressionError:
+                continue
+            if length.dimensions == SECOND and length.value > 0 and not _multiple(length.value, dt.value):
+                doc = circuit.document.trial.extras.get(phase.name) if circuit.document.trial is not None else None
+                report.add(
+                    "clock-multiples",
+                    getattr(doc, "at", trial.at),
+                    f"the phase `{phase.name}` lasts {duration(length.value)}, `dt` is {duration(dt.value)}",
+                    "a whole multiple of dt",
+                )
     cost = circuit.spec.cost
     if cost is not None and cost.over is not None and held is not None and circuit.spec.trial is None:
         if cost.over[1] > held.value * (1 + CLOSE):
-            assert circuit.document.cost is not None
+            assert circuit.document.cost is not None and circuit.document.cost.over is not None
             at = circuit.document.cost.over.at
             report.add(
                 "clock-multiples",
@@ -197,8 +199,10 @@ def held_code(circuit: Circuit, report: Report) -> None:
     iteration = circuit.parameters.iteration
     things = {f"{t.name}.{v.name}": (t, v) for t in circuit.objects.every() for v in t.variables}
     docs = circuit.document.learning
-    for system in circuit.spec.learning if circuit.spec.trial is None and iteration is not None else ():
-        doc = docs.get(system.name)  # type: ignore[call-overload]
+    if circuit.spec.trial is not None or iteration is None:
+        return
+    for system in circuit.spec.learning:
+        doc = docs.get(system.name)
         if system.perturb is None or not isinstance(doc, LearningDoc) or doc.perturb is None:
             continue
         drawn = _between_draws(circuit, doc.perturb.every)
@@ -234,7 +238,9 @@ def changing_time(circuit: Circuit, report: Report) -> None:
             continue
         for key, part in (("perturb", doc.perturb), ("update", doc.update)):
             every = None if part is None else part.every
-            for name in sorted(names(every) & set(formulas)) if every is not None else ():
+            if every is None:
+                continue
+            for name in sorted(names(every) & set(formulas)):
                 found = f"`{key}: every: {every}`, but `{name}: {formulas[name]}` changes while the circuit runs"
                 report.add("changing-time", every.at, found, "a constant time")
 
@@ -300,7 +306,7 @@ def _between_draws(circuit: Circuit, every: Text | None) -> float | None:
     return iteration.value if once_an_iteration else drawn
 
 
-def _spacing(code: Text, constants: dict) -> float | None:  # type: ignore[type-arg]
+def _spacing(code: Text, constants: Mapping[str, Quantity]) -> float | None:
     try:
         for node in ast.walk(parse(code)):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "sinusoid":
