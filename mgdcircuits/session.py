@@ -403,8 +403,15 @@ class Session(SpikingSession):
         ----------
         x, y
             Any number of samples (n, *input shape), (n,) or (n, *output); the same for all members.
+
+        Raises
+        ------
+        RunError
+            There are no samples, or the circuit has no cost.
         """
         self._needs("cost")
+        if not len(x):
+            raise RunError("there are no samples to evaluate; give at least one")
         wide = self._evaluator(len(x))
         for array in self.program.arrays:
             if array.sharing is Sharing.MEMBER:

@@ -321,3 +321,9 @@ def test_memory_stays_flat(tmp_path, target):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 4.0, f"{done.stdout} MB"
+
+
+def test_no_samples_to_evaluate():
+    session = mgd.Session(NETLISTS / "xor.yaml", target="numpy")
+    with pytest.raises(RunError, match="no samples to evaluate; give at least one"):
+        session.evaluate(np.zeros((0, 2)), np.zeros(0))

@@ -57,15 +57,14 @@ class BatchMeans:
         self.steps: list[Step] = []
         linear, parts = split(text, lambda k: _of_samples(operands.get(k)), "replica_")
         used = {part: {k: operands[k] for k in names(expression)} for part, expression in parts.items()}
-        sides = {part: _side(reads) for part, reads in used.items()}
-        if degree(linear, set(parts)) > 1 or None in sides.values():
+        sides = {part: side for part, reads in used.items() if (side := _side(reads))}
+        if degree(linear, set(parts)) > 1 or len(sides) < len(parts):
             return
         self.text = linear
         self.operands = {k: o for k, o in operands.items() if not _of_samples(o)}
-        for part, expression in parts.items():
-            side = sides[part]
+        for part, side in sides.items():
             make = self._of_scalars if side is Index.ZERO else self._of_units
-            self.operands[part] = make(part, expression, used[part], side)
+            self.operands[part] = make(part, parts[part], used[part], side)
 
     @property
     def arrays(self) -> list[Array]:
@@ -82,7 +81,13 @@ class BatchMeans:
         statements = (Statement("result", expression),)
         self._add(
             Elements(
-                array.name, statements, used, {"result": array}, n=1, sharing=Sharing.REPLICA, precision=Precision.DOUBLE
+                array.name,
+                statements,
+                used,
+                {"result": array},
+                n=1,
+                sharing=Sharing.REPLICA,
+                precision=Precision.DOUBLE,
             )
         )
         return Read(array, Index.ZERO)

@@ -47,14 +47,18 @@ def estimates(made: mgd.Circuit, x: np.ndarray, y: np.ndarray, target: str) -> d
 def reads_samples(made: mgd.Circuit) -> bool:
     """Whether the loop over synapses reads anything that samples differ in."""
     program = mgd.Session(made, batch=2, target="numpy").program
-    loops = [s.kernel for s in steps(program.iteration) if isinstance(s.kernel, Couple) and s.kernel.into is Into.PARAMETER]
+    loops = [
+        s.kernel for s in steps(program.iteration) if isinstance(s.kernel, Couple) and s.kernel.into is Into.PARAMETER
+    ]
     assert loops
     reads = [o.array.sharing for kernel in loops for o in kernel.operands.values() if isinstance(o, Read)]
     return Sharing.REPLICA in reads
 
 
 CASES = [(text, "numpy", 4) for text in [*BEFOREHAND, *AS_THEY_STAND]]
-CASES += [(text, "cpp", 20) for text in (BEFOREHAND[0], BEFOREHAND[3], AS_THEY_STAND[0])]  # more than a vector has lanes
+CASES += [
+    (text, "cpp", 20) for text in (BEFOREHAND[0], BEFOREHAND[3], AS_THEY_STAND[0])
+]  # more than a vector has lanes
 
 
 @pytest.mark.parametrize(("estimate", "target", "batch"), CASES)
