@@ -17,6 +17,7 @@ import pytest
 import mgdcircuits as mgd
 from mgdcircuits import Session, load
 from mgdcircuits.circuit.carried import carried
+from mgdcircuits.errors import RunError
 
 ROOT = Path(__file__).parent.parent
 NETLISTS = ROOT / "netlists"
@@ -324,6 +325,6 @@ def test_memory_stays_flat(tmp_path, target):
 
 
 def test_no_samples_to_evaluate():
-    session = mgd.Session(NETLISTS / "xor.yaml", target="numpy")
+    session = Session(load(NETLISTS / "xor.yaml"), target="numpy")
     with pytest.raises(RunError, match="no samples to evaluate; give at least one"):
         session.evaluate(np.zeros((0, 2)), np.zeros(0))
