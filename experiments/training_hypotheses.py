@@ -65,7 +65,7 @@ class Size:
 
 SIZES = {
     "quick": Size(0.1, (PLAIN, "biases up to 0.5"), {1: 0.2}, 3),
-    "full": Size(PUBLISHED_ETA, tuple(of_the_circuit()), {1: 0.2, 4: 0.4}, 5),
+    "full": Size(PUBLISHED_ETA, tuple(of_the_circuit()), {1: 0.2, 4: 0.4}, 3),
 }
 
 
