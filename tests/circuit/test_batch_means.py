@@ -36,9 +36,9 @@ def circuit(estimate: str) -> mgd.Circuit:
     return mgd.load(TEXT.format(netlist=NETLISTS / "xor_np.yaml", estimate=estimate))
 
 
-def estimates(made: mgd.Circuit, x: np.ndarray, y: np.ndarray, target: str) -> dict[str, np.ndarray]:
+def estimates(made: mgd.Circuit, x: np.ndarray, y: np.ndarray, target: str, seed=3) -> dict[str, np.ndarray]:
     """After two iterations with the same samples."""
-    session = mgd.Session(made, batch=len(x), seed=3, target=target, dtype="float64")
+    session = mgd.Session(made, batch=len(x), seed=seed, target=target, dtype="float64")
     session.present(x, y)
     session.step(2)
     return {name: np.array(values) for name, values in session.gradient_estimate().items()}
@@ -72,6 +72,17 @@ def test_estimate_of_a_batch(estimate, target, batch):
     for name, values in found.items():
         expected = np.mean([one[name] for one in each], axis=0)
         np.testing.assert_allclose(values, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
+
+
+def test_members():
+    """Each has means of its own."""
+    made = circuit(BEFOREHAND[0])
+    random = np.random.default_rng(1)
+    x, y = random.uniform(-1, 1, (20, 2)), random.integers(2, size=20)
+    together = estimates(made, x, y, "cpp", seed=[3, 4])
+    for member, seed in enumerate((3, 4)):
+        for name, values in estimates(made, x, y, "numpy", seed=seed).items():
+            np.testing.assert_allclose(together[name][member], values, rtol=1e-9, atol=1e-9 * np.abs(values).max())
 
 
 @pytest.mark.parametrize("estimate", BEFOREHAND)
