@@ -164,7 +164,7 @@ def test_of_a_run(netlists, tmp_path):
 
 def of(name, netlists, **changes):
     circuit = mgd.load(netlists / f"{name}.yaml", **changes)
-    return {n.place: n for n in needs(circuit, *build(circuit))}
+    return {n.place: n for n in needs(circuit, *build(circuit, batched=False))}
 
 
 def test_needs_of_weight_perturbation(netlists):

@@ -304,7 +304,7 @@ class _Chip:
             return
         try:
             circuit = Circuit(load(text, overrides))
-            program, clocks = build(circuit)
+            program, clocks = build(circuit, batched=False)
         except MgdError as error:
             self.problem = str(error).splitlines()[0]
             return

@@ -56,7 +56,7 @@ class BatchMeans:
         self.text: str | None = None
         self.steps: list[Step] = []
         linear, parts = split(text, lambda k: _of_samples(operands.get(k)), "replica_")
-        used = {part: {k: operands[k] for k in names(expression)} for part, expression in parts.items()}
+        used = {part: _used(operands, expression) for part, expression in parts.items()}
         sides = {part: side for part, reads in used.items() if (side := _side(reads))}
         if degree(linear, set(parts)) > 1 or len(sides) < len(parts):
             return
@@ -77,7 +77,7 @@ class BatchMeans:
     def _scalar(self, name: str, expression: str, operands: Mapping[str, Operand]) -> Read:
         """A number of each sample, in double precision: it may be a small difference of costs."""
         array = Array(f"{self.name}:{name}", (1,), Sharing.REPLICA, Precision.DOUBLE)
-        used = {k: _at_unit(operands[k]) for k in names(expression)}
+        used = {k: _at_unit(o) for k, o in _used(operands, expression).items()}
         statements = (Statement("result", expression),)
         self._add(
             Elements(
@@ -106,11 +106,17 @@ class BatchMeans:
         n = topology.n_pre if side is Index.PRE else topology.n_post
         scalars = {k for k, o in operands.items() if isinstance(o, Read) and o.array.n == 1}
         text, inside = split(expression, scalars.__contains__, f"{name}_")
-        reads = {k: _at_unit(o) for k, o in operands.items() if k in names(text)}
+        reads = {k: _at_unit(o) for k, o in _used(operands, text).items()}
         reads |= {k: self._scalar(k, scalar, operands) for k, scalar in inside.items()}
         mean = Array(f"{self.name}:{name}:mean", (n,), Sharing.MEMBER)
         self._add(Fold(mean.name, (Statement("target", text),), reads, {"target": mean}, n=n, positions=1))
         return Read(mean, side)
+
+
+def _used(operands: Mapping[str, Operand], text: str) -> dict[str, Operand]:
+    """The operands that an expression reads, always in the same order: what is written of them is what is compiled."""
+    read = names(text)
+    return {k: o for k, o in operands.items() if k in read}
 
 
 def _of_samples(operand: Operand | None) -> bool:

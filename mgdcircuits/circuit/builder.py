@@ -49,6 +49,7 @@ class Builder:
 
     circuit: Circuit
     clocks: Clocks
+    batched: bool = True
 
     def __post_init__(self) -> None:
         self.constants = {k: v for k, v in self.clocks.seconds.items() if k != "iteration"}
@@ -90,7 +91,7 @@ class Builder:
             parameters[f"period_{spec.name}"] = float(self.clocks.periods[spec.name])
             if spec.name in self.clocks.holds:
                 parameters[f"hold.{spec.name}"] = float(self.clocks.holds[spec.name])
-            system = System(self.circuit, spec, self.constants)
+            system = System(self.circuit, spec, self.constants, self.batched)
             iteration += self.learn(system)
             self.arrays |= system.arrays
         iteration.append(Count("n_p"))
@@ -373,11 +374,15 @@ def onehot_levels(text: str) -> tuple[str, str] | None:
     return f"({given.get('on', '1')})", f"({given.get('off', '0')})"
 
 
-def build(circuit: Circuit) -> tuple[Program, Clocks]:
-    """The program of a circuit and its clocks."""
+def build(circuit: Circuit, batched: bool = True) -> tuple[Program, Clocks]:
+    """The program of a circuit and its clocks.
+
+    With `batched` what samples differ in is averaged before an estimate is formed for every synapse, where that can be. Without
+    it the program is the rule as a chip follows it, one sample after another.
+    """
     clocks = resolve(circuit)
     if circuit.is_spiking or circuit.spec.trial is not None:
         from mgdcircuits.circuit.trials import TrialBuilder
 
-        return TrialBuilder(circuit, clocks).build(), clocks
-    return Builder(circuit, clocks).build(), clocks
+        return TrialBuilder(circuit, clocks, batched).build(), clocks
+    return Builder(circuit, clocks, batched).build(), clocks

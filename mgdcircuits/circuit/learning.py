@@ -45,12 +45,13 @@ PER_UNIT = {Index.PRE, Index.POST, Index.PRE_CHANNEL, Index.POST_CHANNEL}
 class System:
     """A learning system while its steps are made.
 
-    `passes` maps a pass to the arrays it renamed in the current block.
+    `batched`: see `builder.build`; `passes` maps a pass to the arrays it renamed in the current block.
     """
 
     circuit: Circuit
     spec: LearningSpec
     constants: Mapping[str, float]
+    batched: bool = True
     arrays: dict[str, Array] = field(default_factory=dict)
     passes: dict[str, dict[str, str]] = field(default_factory=dict)
 
@@ -295,7 +296,8 @@ class System:
         reads_units = self._reads_units(resolver.operands, array)
         steps: list[Node] = []
         means = BatchMeans(f"{self.spec.name}.{site.parameter}", owner, text, resolver.operands)
-        if means.text is not None and not (reads_units and any(isinstance(o, Random) for o in means.operands.values())):
+        drawn = any(isinstance(o, Random) for o in resolver.operands.values())
+        if means.text is not None and (not reads_units or (self.batched and not drawn)):
             for made in means.arrays:
                 self.array(made)
             steps, text, resolver.operands = [*means.steps], means.text, means.operands

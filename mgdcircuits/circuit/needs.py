@@ -56,6 +56,11 @@ def needs(circuit: Circuit, program: Program, clocks: Clocks) -> list[Needs]:
     A *memory cell* holds what the rule has to know later: from one iteration to the next, or from one pass to another. A
     *multiplier* makes the product of two signals; to multiply by a constant is a matter of gain and is not counted. A
     *random source* gives a number for each draw of a code.
+
+    Parameters
+    ----------
+    program
+        Of `build(circuit, batched=False)`: the rule as a chip follows it.
     """
     return _Count(circuit, program, clocks).found()
 

@@ -111,7 +111,10 @@ class TrialBuilder(Builder):
                 "`update: {request: ..., at: PHASE}`"
             )
         else:
-            systems = [TrialSystem(self.circuit, s, self.constants, measures=self.measures) for s in spec.learning]
+            systems = [
+                TrialSystem(self.circuit, s, self.constants, self.batched, measures=self.measures)
+                for s in spec.learning
+            ]
             iteration = [Forget(), *self.trial(systems)]
             for system in systems:
                 self.arrays |= system.arrays
