@@ -24,6 +24,7 @@ import click
 import numpy as np
 import study
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from rich.console import Console
@@ -247,19 +248,24 @@ def draw(found: xr.Dataset, path: Path) -> None:
                     place, color = row + 0.22 * (k - (found.sizes["d"] - 1) / 2), COLORS.get(d, "#777777")
                     axes.plot([low, high], [place, place], color=color, lw=1)
                     axes.plot(median, place, "o", ms=4, color=color, label=f"d = {d}")
-        axes.axvline(1, color="#999999", lw=0.8, ls=":")
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_title({"node": "nodes", "weight": "weights"}[rule], fontsize=10)
-        axes.set_xlabel("iterations to 15° / published median")
-        axes.spines[["top", "right"]].set_visible(False)
+        finish(axes, {"node": "nodes", "weight": "weights"}[rule], "iterations to 15° / published median")
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.invert_yaxis()
     handles = dict(zip(*reversed(figure.axes[0].get_legend_handles_labels()), strict=True))
     figure.axes[0].legend(handles.values(), handles.keys(), frameon=False, fontsize=8)
     figure.savefig(path, dpi=120)
+
+
+def finish(axes: Axes, title: str, label: str) -> None:
+    """Titles and ticks of iterations over published ones."""
+    axes.axvline(1, color="#999999", lw=0.8, ls=":")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(label)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})

@@ -22,10 +22,8 @@ import numpy as np
 import study
 import training_time_run
 import xarray as xr
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
-from node_hypotheses import HYPOTHESES, TEXT, Hypothesis, draw_biases
+from node_hypotheses import HYPOTHESES, TEXT, Hypothesis, draw_biases, finish
 from training_time import PUBLISHED_ETA, published
 from training_time_figure import bound, points
 from training_time_run import BATCH, NETLISTS, RULES, Place, gathered, state_after, tell, tried
@@ -167,24 +165,12 @@ def draw(found: xr.Dataset, eta: float, path: Path) -> None:
         for row, name in enumerate(names):
             each = one.sel(hypothesis=name)
             points(axes, row, each["iterations"].values, each["done"].values, COLORS[goal], middle, across=True)
-        finish(axes, f"d = {d}, to {goal:.0%}")
+        finish(axes, f"d = {d}, to {goal:.0%}", "iterations / published median")
     first = figure.axes[0]
     first.set_yticks(range(len(names)), names, fontsize=8)
     first.invert_yaxis()
     first.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=120)
-
-
-def finish(axes: Axes, title: str) -> None:
-    """Titles and ticks."""
-    axes.axvline(1, color="#999999", lw=0.8, ls=":")
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("iterations / published median")
-    axes.set_title(title, fontsize=10)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def table(found: xr.Dataset, eta: float) -> Iterator[str]:

@@ -9,11 +9,8 @@ from mgdcircuits.circuit.circuit import Circuit
 from mgdcircuits.errors import BuildError
 from mgdcircuits.netlist import expressions
 from mgdcircuits.netlist.learning import evaluations as count_evaluations
+from mgdcircuits.netlist.parameters import CLOSE, SECOND
 from mgdcircuits.netlist.units import Quantity
-
-SECOND = (0, 0, 1, 0, 0, 0, 0)
-CLOSE = 1e-6
-"""Two times are the same if they differ by less than this part."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ from mgdcircuits.netlist.spec import Dimensions, Position
 from mgdcircuits.netlist.units import DIMENSIONLESS, describe, lookup
 
 SECOND: Dimensions = (0, 0, 1, 0, 0, 0, 0)
+CLOSE = 1e-6
+"""Two times are the same if they differ by less than this part of the smaller one."""
 RUNTIME: dict[str, Dimensions] = {
     "n_x": DIMENSIONLESS,  # samples shown so far
     "n_p": DIMENSIONLESS,  # iterations so far

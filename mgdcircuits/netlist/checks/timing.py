@@ -22,7 +22,7 @@ from mgdcircuits.netlist.expressions import (
     text,
 )
 from mgdcircuits.netlist.learning import evaluations
-from mgdcircuits.netlist.parameters import CLOCKS, SECOND
+from mgdcircuits.netlist.parameters import CLOCKS, CLOSE, SECOND
 from mgdcircuits.netlist.sizes import elements
 from mgdcircuits.netlist.source import Text, leaves
 
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 WORD = re.compile(r"[A-Za-z_]\w*")
 MAY_BE_HELD = {"i", "j", "N", "N_pre", "N_post", "N_incoming", "N_outgoing", "i_pre", "i_post", "dt", "t"}
 """Words of an object that a held code may read; `t` is of a parameter that goes on changing, in code and estimate alike."""
-CLOSE = 1e-6
-"""Two times are the same if they differ by less than this part of the smaller one."""
 
 
 def _multiple(long: float, short: float) -> bool:
