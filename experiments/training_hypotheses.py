@@ -11,11 +11,10 @@ is there is drawn, and the same command goes on. `--workers`: threads.
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,8 @@ from matplotlib.figure import Figure
 from node_hypotheses import HYPOTHESES, TEXT, Hypothesis, draw_biases, finish
 from training_time import PUBLISHED_ETA, published
 from training_time_figure import bound, points
-from training_time_run import BATCH, NETLISTS, RULES, Place, gathered, state_after, tell, tried
+from training_time_plan import gathered, tidy, tried, work_through
+from training_time_run import NETLISTS, RULES, Place
 
 import mgdcircuits as mgd
 from mgdcircuits import cli
@@ -80,6 +80,8 @@ class Point(training_time_run.Point):
 class Run(training_time_run.Run):
     """A run of another circuit, from other initial parameters, or on other pixels."""
 
+    point: Point
+
     @property
     def _hypothesis(self) -> Hypothesis:
         return of_the_circuit()[self.point.hypothesis]
@@ -88,18 +90,16 @@ class Run(training_time_run.Run):
     def _data(self) -> Dataset:
         return pixels(self.place, self._hypothesis.mean, self._hypothesis.deviation)
 
-    @cached_property
-    def _session(self) -> mgd.Session:
-        point, hypothesis = self.point, self._hypothesis
-        text = TEXT.format(netlist=NETLISTS / RULES["backprop"], changes=hypothesis.changes)
-        circuit = mgd.load(text, d=point.d, target_off=0.01)
-        made = mgd.Session(circuit, batch=BATCH, seed=point.seed, threads=self.place.threads, on_nan="continue")
-        if self._saved:
-            self._saved.check_circuit(circuit.spec)
-            self._saved.restore(made)
-        elif hypothesis.biases:
-            draw_biases(made, hypothesis.biases, point.seed)
+    def _new_session(self) -> mgd.Session:
+        made = super()._new_session()
+        if self._hypothesis.biases:
+            draw_biases(made, self._hypothesis.biases, self.point.seed)
         return made
+
+    @property
+    def _circuit(self) -> mgd.Circuit:
+        text = TEXT.format(netlist=NETLISTS / RULES["backprop"], changes=self._hypothesis.changes)
+        return mgd.load(text, d=self.point.d, target_off=0.01)
 
 
 @cache
@@ -122,12 +122,6 @@ def runs(options: study.Options, place: Place) -> Iterator[tuple[Run, float, int
         for name in size.names:
             for seed in range(options.seed, options.seed + size.seeds):
                 yield Run(Point("backprop", d, size.eta, seed, hypothesis=name), place), goal, limit
-
-
-def work(options: study.Options, place: Place) -> None:
-    """Do what has not been done yet."""
-    for run, goal, limit in runs(options, place):
-        tell(run, goal, run.advance(goal, limit))
 
 
 def collected(options: study.Options, place: Place) -> xr.Dataset:
@@ -195,15 +189,14 @@ def main(options: study.Options) -> None:
     """Train with other readings of the published network, and compare with its training times."""
     suffix = "_quick" if options.size == "quick" else ""
     place = Place(options.out / f"training_hypotheses{suffix}.parts", options.workers, 1000)
-    state = state_after(lambda: work(options, place))
+    state = work_through(runs(options, place))
     found, eta = collected(options, place), SIZES[options.size].eta
     facts = {"processor_seconds": float(found["processor_seconds"].sum()), "state": state, "eta": eta}
     spec = mgd.load(NETLISTS / RULES["backprop"], d=1, target_off=0.01).spec
     path = study.keep(found.assign_attrs(facts), "training_hypotheses", spec, options)
     draw(found, eta, path.with_suffix(".png"))
     print("\n".join(table(found, eta)))
-    if state == "finished":
-        shutil.rmtree(place.folder)
+    tidy(place, state)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The figures of training_time.py: at the published learning rate, and at the tuned ones."""
+"""The figures of training_time.py and training_time_tuned.py."""
 
 from __future__ import annotations
 
@@ -89,13 +89,13 @@ def draw_fixed(found: xr.Dataset, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def draw_tuned(found: xr.Dataset, fixed: xr.Dataset, path: Path) -> None:
+def draw_tuned(found: xr.Dataset, path: Path) -> None:
     """Against size: iterations at tuned learning rates, their ratios to backpropagation's, and the learning rates."""
     goal = float(found["goal"][0])
     figure = Figure(figsize=(15, 4.8), layout="constrained")
     times, ratios, rates = figure.subplots(1, 3)
     n = found["n_parameters"].values
-    theirs = fixed["published"].sel(goal=goal, quartile=0.5) if goal in fixed["goal"] else None
+    theirs = found["published"].sel(goal=goal, quartile=0.5)
     for rule in found["rule"].values:
         color, one = COLORS[rule], found.sel(rule=rule, goal=goal)
         values = one["iterations"].transpose("d", "seed").values
@@ -107,15 +107,12 @@ def draw_tuned(found: xr.Dataset, fixed: xr.Dataset, path: Path) -> None:
         times.plot(n * ASIDE[rule], medians, color=color, lw=1)
         times.plot([], [], "o-", color=color, label=rule + law)
         rates.plot(n * ASIDE[rule], one["eta"].max("seed"), "o-", color=color, label=rule)
-        if theirs is not None:
-            times.plot(fixed["n_parameters"], theirs.sel(rule=rule), "x:", color=color, alpha=0.6)
+        times.plot(n, theirs.sel(rule=rule), "x:", color=color, alpha=0.6)
         if rule != "backprop" and "backprop" in found["rule"]:
             middle, low, high = np.array([ratio(found, rule, d) for d in found["d"].values]).T
             ratios.errorbar(n * ASIDE[rule], middle, [middle - low, high - middle], fmt="o-", color=color, capsize=3)
             ratios.plot([], [], "o-", color=color, label=f"{rule} / backprop, $\\eta$ tuned")
-            if theirs is not None:
-                against = theirs.sel(rule=rule) / theirs.sel(rule="backprop")
-                ratios.plot(fixed["n_parameters"], against, "x:", color=color, alpha=0.6)
+            ratios.plot(n, theirs.sel(rule=rule) / theirs.sel(rule="backprop"), "x:", color=color, alpha=0.6)
     for axes in (times, ratios):
         axes.plot([], [], "kx:", label="published, $\\eta$ = 1e-3")
         axes.set_yscale("log")

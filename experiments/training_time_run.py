@@ -1,20 +1,22 @@
-"""A training run by one of three rules, kept in a file from which it goes on."""
+"""A training run by one of three rules, kept in a file from which it goes on; locked while a process is at work on it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
 import study
-import xarray as xr
+from filelock import FileLock, Timeout
 
 import mgdcircuits as mgd
 from mgdcircuits import checkpoint
 from mgdcircuits.datasets import Dataset
+from mgdcircuits.interrupts import Held
 
 NETLISTS = study.FOLDER.parent / "netlists"
 RULES = {
@@ -24,6 +26,8 @@ RULES = {
 }
 BATCH = 100
 KEEP_SECONDS = 60
+PIECE = 100
+"""Iterations after which a run may be kept."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,42 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """What a run has found: the accuracy after so many iterations, and the processor seconds that it took."""
+
+    each: Sequence[tuple[int, float]] = ()
+    seconds: float = 0.0
+
+    @property
+    def iteration(self) -> int:
+        """Iterations at the last row."""
+        return self.each[-1][0] if self.each else 0
+
+    def reached(self, goal: float) -> float:
+        """Iterations at the first row whose accuracy is at least the goal; infinite where there is none."""
+        return next((float(n) for n, accuracy in self.each if accuracy >= goal), np.inf)
+
+    def accuracy(self, iteration: int) -> float:
+        """At the last row until then."""
+        return [accuracy for n, accuracy in self.each if n <= iteration][-1]
+
+    def complete(self, goal: float, limit: int) -> bool:
+        """Whether the goal or the limit of iterations is reached."""
+        return self.iteration >= limit or self.reached(goal) < np.inf
+
+
+@dataclass(frozen=True)
 class Place:
-    """Where runs compute and are kept, and on how many samples at most they are judged."""
+    """Where runs compute and are kept, and on how many samples at most they are judged.
+
+    `known`: rows of runs of which nothing else is left (training_time_plan.py). They need not be done again, but begin anew if
+    they are to go further.
+    """
 
     folder: Path
     threads: int
     judged: int | None = None
+    known: Mapping[Point, Rows] = field(default_factory=dict, hash=False)
 
     @cached_property
     def samples(self) -> dict[bool, Dataset]:
@@ -74,129 +108,128 @@ def next_row(iteration: int) -> int:
 
 
 class Run:
-    """A run: the accuracy at its rows, the processor time that it took, and how it goes on."""
+    """A run, and how it goes on. `busy`: another process was at work on it when it was to go on."""
 
     def __init__(self, point: Point, place: Place) -> None:
-        self.point, self.place = point, place
+        self.point, self.place, self.busy = point, place, False
         self.path = place.folder / f"{point}.checkpoint"
-        self._saved = checkpoint.read(self.path) if self.path.exists() else None
-        self.seconds = self._saved.run["seconds"] if self._saved else 0.0
-        arrays = self._saved.run_arrays if self._saved else {"iteration": [], "accuracy": []}
-        self.rows = [(int(n), float(a)) for n, a in zip(arrays["iteration"], arrays["accuracy"], strict=True)]
+        self._own = Rows()
+        self._n = 0  # iterations of the session, which may be beyond the last row
+        self._saved: checkpoint.Checkpoint | None = None
         self._kept_at = time.monotonic()
+        self._load()
 
     @property
-    def iteration(self) -> int:
-        """Iterations at the last row."""
-        return self.rows[-1][0] if self.rows else 0
+    def found(self) -> Rows:
+        """Its own rows, or those that are known, if they are more."""
+        return max(self._own, self.place.known.get(self.point, self._own), key=lambda rows: rows.iteration)
 
-    def reached(self, goal: float) -> float:
-        """Iterations at the first row whose accuracy is at least the goal; infinite where there is none."""
-        return next((float(n) for n, accuracy in self.rows if accuracy >= goal), np.inf)
+    def advance(self, goal: float, limit: int, wait: bool = False) -> bool:
+        """Go on to the goal, or to the limit of iterations; whether there was anything to do.
 
-    def accuracy(self, iteration: int) -> float:
-        """At the last row until then."""
-        return [accuracy for n, accuracy in self.rows if n <= iteration][-1]
-
-    def advance(self, goal: float, limit: int) -> bool:
-        """Go on to the goal, or to the limit of iterations; whether there was anything to do."""
-        begun = self.iteration
-        while self.iteration < limit and self.reached(goal) == np.inf:
-            start = time.process_time()
-            self._row(min(next_row(self.iteration), limit))
-            self.seconds += time.process_time() - start
-            if time.monotonic() > self._kept_at + KEEP_SECONDS:
-                self.keep()
-        if self.iteration > begun:
-            self.keep()
-        return self.iteration > begun
-
-    def keep(self) -> None:
-        """Write what the run needs to go on."""
-        iteration, accuracy = np.array(self.rows).T
-        rows = {"iteration": iteration, "accuracy": accuracy}
+        `wait`: until another process that is at work on this run has stopped.
+        """
+        self.busy = False
+        if self.found.complete(goal, limit):
+            return False
         self.place.folder.mkdir(parents=True, exist_ok=True)
-        checkpoint.save(self._session, self.path, {"seconds": self.seconds}, rows)
+        try:
+            with FileLock(self.path.with_suffix(".lock"), timeout=-1 if wait else 0):
+                self._load()
+                begun = self._n
+                try:
+                    while not self.found.complete(goal, limit):
+                        self._row(self._next_row(limit))
+                finally:
+                    if self._n > begun:
+                        self._keep()
+                return self._n > begun
+        except Timeout:
+            self.busy = True
+            return False
+
+    def _load(self) -> None:
+        """Take up what is in the file, which another process may have written since."""
+        saved = checkpoint.read(self.path) if self.path.exists() else None
+        if saved is None or saved.run["iteration"] == self._n:
+            return
+        pairs = zip(saved.run_arrays["iteration"], saved.run_arrays["accuracy"], strict=True)
+        self._own = Rows([(int(n), float(accuracy)) for n, accuracy in pairs], saved.run["seconds"])
+        self._saved, self._n = saved, saved.run["iteration"]
+        self.__dict__.pop("_session", None)
+
+    def _keep(self) -> None:
+        """Write what the run needs to go on."""
+        iteration, accuracy = np.array(self._own.each, dtype=float).reshape(-1, 2).T
+        rows = {"iteration": iteration, "accuracy": accuracy}
+        checkpoint.save(self._session, self.path, {"seconds": self._own.seconds, "iteration": self._n}, rows)
         self._kept_at = time.monotonic()
 
     @cached_property
     def _session(self) -> mgd.Session:
-        point, data = self.point, None if self.point.rule == "backprop" else self._data
-        made = mgd.Session(
-            circuit(point.rule, point.d, point.eta),
-            batch=BATCH, seed=point.seed, threads=self.place.threads, data=data, on_nan="continue",
-        )  # fmt: skip
+        made = self._new_session()
         if self._saved:
             self._saved.check_circuit(made.circuit.spec)
             self._saved.restore(made)
         return made
 
+    def _new_session(self) -> mgd.Session:
+        point, data = self.point, None if self.point.rule == "backprop" else self._data
+        return mgd.Session(
+            self._circuit, batch=BATCH, seed=point.seed, threads=self.place.threads, data=data, on_nan="continue"
+        )
+
+    @property
+    def _circuit(self) -> mgd.Circuit:
+        return circuit(self.point.rule, self.point.d, self.point.eta)
+
     @property
     def _data(self) -> Dataset:
         return self.place.samples[self.point.tuning]
 
-    def _row(self, stop: int) -> None:
-        session, data = self._session, self._data
-        if self.point.rule == "backprop":
-            for n in range(self.iteration, stop):
-                self._descend(n)
-        else:
-            session.step(stop - self.iteration)
-        found = session.evaluate(data.x_test, data.y_test, data.scale).accuracy
-        self.rows.append((stop, float(found.mean())))
+    def _next_row(self, limit: int) -> int:
+        return min(next_row(self._own.iteration), limit)
 
-    def _descend(self, n: int) -> None:
+    def _row(self, stop: int) -> None:
+        """Learn until so many iterations are done, and measure the accuracy."""
+        while self._n < stop:
+            with self._timed():
+                self._learn(min(PIECE, stop - self._n))
+            if time.monotonic() > self._kept_at + KEEP_SECONDS:
+                self._keep()
+        with self._timed():
+            data = self._data
+            accuracy = float(self._session.evaluate(data.x_test, data.y_test, data.scale).accuracy.mean())
+        self._own = replace(self._own, each=[*self._own.each, (stop, accuracy)])
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        start = time.process_time()
+        try:
+            yield
+        finally:
+            self._own = replace(self._own, seconds=self._own.seconds + time.process_time() - start)
+
+    def _learn(self, iterations: int) -> None:
+        """So many iterations more; Ctrl-C acts between two of them."""
+        session = self._session
+        if self.point.rule != "backprop":
+            try:
+                session.step(iterations)
+            finally:
+                self._n = session.iteration
+            return
+        with Held() as held:
+            for _ in range(iterations):
+                self._descend(session)
+                self._n += 1
+                held.act()
+
+    def _descend(self, session: mgd.Session) -> None:
         """A step along the exact gradient; batches are drawn with replacement, as the other rules do."""
-        session, data = self._session, self._data
-        chosen = np.random.default_rng((self.point.seed, n)).integers(len(data.x_train), size=BATCH)
+        data = self._data
+        chosen = np.random.default_rng((self.point.seed, self._n)).integers(len(data.x_train), size=BATCH)
         session.present(data.x_train[chosen] * np.float32(data.scale), data.y_train[chosen])
         with np.errstate(over="ignore", invalid="ignore"):  # at a learning rate that is too high
             for name, gradient in session.exact_gradient().items():
                 session.parameters[name][...] -= np.float32(self.point.eta) * gradient
-
-
-def tell(run: Run, goal: float, moved: bool) -> None:
-    """Say how far a run is, if it has gone on."""
-    if moved:
-        n = run.reached(goal)
-        found = f"{goal:.0%} after {n:,.0f}" if np.isfinite(n) else f"{goal:.0%} not reached in {run.iteration:,}"
-        print(f"{run.point}: {found} iterations, {run.seconds:.0f} s", flush=True)
-
-
-def state_after(work: Callable[[], None]) -> str:
-    """What is to be done is done, or until Ctrl-C: the state of a study."""
-    try:
-        work()
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", flush=True)
-        return "interrupted"
-    return "finished"
-
-
-def gathered(
-    runs: Iterable[Run], axes: Mapping[str, str], goals: Sequence[float], facts: Mapping[str, Callable[[Run], float]]
-) -> xr.Dataset:
-    """What there is of some runs, over `axes` (name to attribute of a point): `iterations` to each goal (infinite if it was not
-    reached), rows, how many iterations are `done`, `processor_seconds`, and further `facts`."""
-    runs = [run for run in runs if run.rows]
-    values = {axis: sorted({getattr(run.point, name) for run in runs}) for axis, name in axes.items()}
-    shape = [len(each) for each in values.values()]
-    longest = max((len(run.rows) for run in runs), default=0)
-    further = {"iterations": ("goal", len(goals)), "row_iteration": ("row", longest), "row_accuracy": ("row", longest)}
-    facts = {"done": lambda run: run.iteration, "processor_seconds": lambda run: run.seconds, **facts}
-    found = {name: np.full(shape, np.nan) for name in facts}
-    found |= {name: np.full((*shape, length), np.nan) for name, (_, length) in further.items()}
-    for run in runs:
-        at = tuple(values[axis].index(getattr(run.point, name)) for axis, name in axes.items())
-        for name, fact in facts.items():
-            found[name][at] = fact(run)
-        found["iterations"][at] = [run.reached(goal) for goal in goals]
-        found["row_iteration"][at][: len(run.rows)], found["row_accuracy"][at][: len(run.rows)] = np.array(run.rows).T
-    dims = {name: (*axes, further[name][0]) if name in further else tuple(axes) for name in found}
-    return xr.Dataset({name: (dims[name], each) for name, each in found.items()}, {**values, "goal": list(goals)})
-
-
-def tried(found: xr.Dataset) -> xr.DataArray:
-    """Which goals a run has reached, or has gone on to from the goal before: (..., goal)."""
-    before = found["iterations"].shift(goal=1, fill_value=0)
-    return np.isfinite(found["iterations"]) | (np.isfinite(before) & (found["done"] > before))

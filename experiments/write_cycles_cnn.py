@@ -5,27 +5,28 @@ python experiments/write_cycles_cnn.py --full --workers 1 --out experiments/resu
 
 The published settings: weight perturbation layer by layer, batches of 100, tau_x = tau_theta, steps of normalised length. The
 published eta is 0.01; here there are larger ones, fixed or raised with tau_theta, because times go nearly as 1/eta. Runs are
-kept: after Ctrl-C what is there is drawn, and the same command goes on. `--workers`: threads.
+kept: after Ctrl-C what is there is drawn, and the same command goes on. Given twice at the same time, two processes share the
+runs. `--workers`: threads.
 """
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import study
 import training_time_run
 import xarray as xr
-from training_time_run import BATCH, NETLISTS, RULES, Place, gathered, state_after, tell, tried
+from training_time_plan import Plan, digest_of_netlists, furthest, gathered, recalled, tidy, tried, work_through
+from training_time_run import NETLISTS, RULES, Place
 from write_cycles_cnn_figure import draw, published, table
 
 import mgdcircuits as mgd
 from mgdcircuits import cli
 
 GOALS = (0.2, 0.4, 0.6, 0.8)
+AXES = {"d": "d", "eta": "eta", "tau_theta": "window", "seed": "seed"}
 
 
 @dataclass(frozen=True)
@@ -81,19 +82,14 @@ class Point(training_time_run.Point):
 class Run(training_time_run.Run):
     """A run whose rows are whole windows; so it may go one row beyond its limit."""
 
-    def _row(self, stop: int) -> None:
-        super()._row(next_row(self.iteration, self.point.window))
+    point: Point
 
-    @cached_property
-    def _session(self) -> mgd.Session:
-        made = mgd.Session(
-            circuit(self.point),
-            batch=BATCH, seed=self.point.seed, threads=self.place.threads, data=self._data, on_nan="continue",
-        )  # fmt: skip
-        if self._saved:
-            self._saved.check_circuit(made.circuit.spec)
-            self._saved.restore(made)
-        return made
+    def _next_row(self, limit: int) -> int:
+        return next_row(self._own.iteration, self.point.window)
+
+    @property
+    def _circuit(self) -> mgd.Circuit:
+        return circuit(self.point)
 
 
 def circuit(point: Point) -> mgd.Circuit:
@@ -117,20 +113,13 @@ def runs(options: study.Options, place: Place) -> Iterator[tuple[Run, float, int
             yield Run(point, place), stage.goal, round(size.most * theirs[window] * 0.01 / stage.eta)
 
 
-def work(options: study.Options, place: Place) -> None:
-    """Do what has not been done yet."""
-    for run, goal, limit in runs(options, place):
-        tell(run, goal, run.advance(goal, limit))
-
-
-def collected(options: study.Options, place: Place) -> xr.Dataset:
+def collected(plan: Plan) -> xr.Dataset:
     """What there is: (d, eta, tau_theta, seed, goal).
 
     `iterations` is infinite where a run has not reached a goal in the iterations that it has `done`, and missing where it has
     not tried.
     """
-    there = {run.point: run for run, _, _ in runs(options, place)}.values()
-    dataset = gathered(there, {"d": "d", "eta": "eta", "tau_theta": "window", "seed": "seed"}, GOALS, {})
+    dataset = gathered([run for run, _, _ in plan], AXES, GOALS, {})
     dataset["iterations"] = dataset["iterations"].where(tried(dataset))
     dataset["updates"] = dataset["iterations"] / dataset["tau_theta"]
     return dataset
@@ -139,17 +128,19 @@ def collected(options: study.Options, place: Place) -> xr.Dataset:
 @study.command
 def main(options: study.Options) -> None:
     """Measure updates and iterations to an accuracy against tau_theta, and draw them beside the published ones."""
-    suffix = "_quick" if options.size == "quick" else ""
-    place = Place(options.out / f"write_cycles_cnn{suffix}.parts", options.workers, 500 if suffix else None)
-    state = state_after(lambda: work(options, place))
-    found = collected(options, place)
-    seconds = float(found["processor_seconds"].sum())
+    suffix, netlists = "_quick" if options.size == "quick" else "", digest_of_netlists()
+    folder = options.out / f"write_cycles_cnn{suffix}.parts"
+    known = recalled(folder.with_suffix(".nc"), netlists, AXES, lambda **values: Point("weight", **values))
+    place = Place(folder, options.workers, 500 if suffix else None, known)
+    state = work_through(runs(options, place))
+    plan = furthest(runs(options, place))
+    found = collected(plan)
+    facts = {"processor_seconds": float(found["processor_seconds"].sum()), "state": state, "netlists": netlists}
     spec = circuit(Point("weight", 4, 0.01, options.seed)).spec
-    path = study.keep(found.assign_attrs(processor_seconds=seconds, state=state), "write_cycles_cnn", spec, options)
+    path = study.keep(found.assign_attrs(facts), "write_cycles_cnn", spec, options)
     draw(found, path.with_suffix(".png"))
     print("\n".join(table(found)))
-    if state == "finished":
-        shutil.rmtree(place.folder)
+    tidy(place, state, plan)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+from filelock import FileLock
 
 import mgdcircuits as mgd
 from mgdcircuits.progress import Progress
@@ -174,51 +176,110 @@ def test_architectures(tmp_path):
     assert (tmp_path / "architectures_quick.png").stat().st_size > 20_000
 
 
-def test_training_time(tmp_path):
+@pytest.mark.parametrize("name, said", [("training_time", "ours/published"), ("training_time_tuned", "times backprop")])
+def test_training_time(name, said, tmp_path):
     """Perturbation takes several times as many iterations as backpropagation, at a common learning rate and at tuned ones."""
-    printed = quick("training_time.py", tmp_path)
-    for name in ("training_time", "training_time_tuned"):
-        found = xr.open_dataset(tmp_path / f"{name}_quick.nc")
-        slowest = found["iterations"].sel(goal=0.2).max("seed").squeeze("d")
-        assert np.isfinite(slowest).all()
-        assert float(slowest.sel(rule=["node", "weight"]).min() / slowest.sel(rule="backprop")) > 2
-        assert (found["iterations"].sel(goal=0.2) <= found["done"]).all()
-        assert (tmp_path / f"{name}_quick.png").stat().st_size > 20_000
-    assert np.isin(found["eta"], found["rate"].astype(found["eta"].dtype)).all()
-    assert "ours/published" in printed and "times backprop" in printed
-    assert not (tmp_path / "training_time_quick.parts").exists()
+    assert said in quick(f"{name}.py", tmp_path)
+    found = xr.open_dataset(tmp_path / f"{name}_quick.nc")
+    slowest = found["iterations"].sel(goal=0.2).max("seed").squeeze("d")
+    assert np.isfinite(slowest).all()
+    assert float(slowest.sel(rule=["node", "weight"]).min() / slowest.sel(rule="backprop")) > 2
+    assert (found["iterations"].sel(goal=0.2) <= found["done"]).all()
+    if "rate" in found:
+        assert np.isin(found["eta"], found["rate"].astype(found["eta"].dtype)).all()
+    assert (tmp_path / f"{name}_quick.png").stat().st_size > 20_000
+    assert not (tmp_path / f"{name}_quick.parts").exists()
 
 
-def test_training_time_goes_on(tmp_path, monkeypatch):
-    """A run that was kept and taken up again is the run that was not stopped, by either kind of rule."""
+@pytest.fixture
+def runs(monkeypatch):
+    """The module of training runs."""
     monkeypatch.syspath_prepend(ROOT / "experiments")
-    from training_time_run import Place, Point, Run
+    import training_time_run
+
+    return training_time_run
+
+
+@pytest.fixture
+def plans(monkeypatch):
+    """The module of the runs of a study."""
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    import training_time_plan
+
+    return training_time_plan
+
+
+def test_a_training_run_goes_on(tmp_path, runs):
+    """One that was kept or stopped by Ctrl-C and taken up again is the run that was not stopped, by either kind of rule."""
+
+    class Stops(runs.Run):
+        def _learn(self, iterations):
+            super()._learn(min(iterations, 3))
+            raise KeyboardInterrupt
 
     for rule in ("backprop", "weight"):
-        point = Point(rule, 1, 0.1, 1)
-        whole = Run(point, Place(tmp_path / "whole", 1))
+        point, pieces = runs.Point(rule, 1, 0.1, 1), runs.Place(tmp_path / "pieces", 1, 1000)
+        whole = runs.Run(point, runs.Place(tmp_path / "whole", 1, 1000))
         assert whole.advance(goal=1, limit=20)
-        for limit in (10, 20):
-            pieces = Run(point, Place(tmp_path / "pieces", 1))
-            assert pieces.advance(goal=1, limit=limit)
-        assert pieces.rows == whole.rows and len(pieces.rows) == 4
-        assert not Run(point, Place(tmp_path / "pieces", 1)).advance(goal=1, limit=20)
+        assert runs.Run(point, pieces).advance(goal=1, limit=10)
+        with pytest.raises(KeyboardInterrupt):
+            Stops(point, pieces).advance(goal=1, limit=20)
+        last = runs.Run(point, pieces)
+        assert last.found.iteration == 10 and last.advance(goal=1, limit=20)
+        assert last.found.each == whole.found.each and len(last.found.each) == 4
+        assert not runs.Run(point, pieces).advance(goal=1, limit=20)
 
 
-def test_training_hypotheses(tmp_path, monkeypatch):
+def test_training_runs_are_shared(tmp_path, runs, plans, capsys):
+    """A run that another process is at work on is left to it, and the study is not called finished."""
+    place = runs.Place(tmp_path / "study.parts", 1, 1000)
+    first, second = (runs.Run(runs.Point("weight", 1, 0.1, seed), place) for seed in (1, 2))
+    plan = [(first, 1, 5), (second, 1, 5)]
+    place.folder.mkdir()
+    with FileLock(first.path.with_suffix(".lock")):
+        assert plans.work_through(plan) == "interrupted"
+    assert not first.found.each and second.found.iteration == 5
+    assert f"another process is at work on {first.point}" in capsys.readouterr().out
+    assert plans.work_through(plan) == "finished" and first.found.iteration == 5
+    plans.tidy(place, "finished")
+    assert not place.folder.exists()
+
+
+def test_training_runs_are_recalled(tmp_path, runs, plans):
+    """Rows in the summary of a study that was interrupted need not be done again; what goes further begins anew."""
+    axes, point, path = {"d": "d", "seed": "seed"}, runs.Point("weight", 1, 0.1, 1), tmp_path / "study.nc"
+
+    def recalled(netlists="of now"):
+        return plans.recalled(path, netlists, axes, lambda **values: runs.Point("weight", eta=0.1, **values))
+
+    assert recalled() == {}
+    place = runs.Place(tmp_path / "study.parts", 1, 1000)
+    run = runs.Run(point, place)
+    run.advance(goal=1, limit=10)
+    summary = plans.gathered([run, runs.Run(replace(point, seed=2), place)], axes, (0.2,), {})
+    for state in ("finished", "interrupted"):
+        summary.assign_attrs(state=state, netlists="of now").to_netcdf(path)
+        assert bool(recalled()) == (state == "interrupted")
+    assert recalled("edited") == {} and set(recalled()) == {point}
+    assert recalled()[point].each == [(n, round(accuracy, 6)) for n, accuracy in run.found.each]
+    plans.tidy(place, "interrupted", [(run, 1, 10)])
+    assert not run.path.exists()
+    again = runs.Run(point, replace(place, known=recalled()))
+    assert not again.advance(goal=1, limit=10) and not run.path.exists()
+    assert again.advance(goal=1, limit=15) and [n for n, _ in again.found.each] == [5, 10, 15]
+
+
+def test_training_hypotheses(tmp_path, runs):
     """The circuit as described learns as in training_time.py, and a run that was cut off is not called known."""
-    monkeypatch.syspath_prepend(ROOT / "experiments")
-    from training_time_run import Place, Point, Run
-
     printed = quick("training_hypotheses.py", tmp_path)
     found = xr.open_dataset(tmp_path / "training_hypotheses_quick.nc")
     assert list(found["hypothesis"].values) == ["as described", "biases up to 0.5"]
     iterations = found["iterations"].sel(goal=0.2, d=1)
     assert np.isfinite(iterations).any("seed").all() and (found["done"] <= 50).all()
     assert np.isnan(found["iterations"].sel(goal=0.4)).all()
-    same = Run(Point("backprop", 1, 0.1, 1), Place(tmp_path / "same", 2, 1000))
+    same = runs.Run(runs.Point("backprop", 1, 0.1, 1), runs.Place(tmp_path / "same", 2, 1000))
     same.advance(0.2, 50)
-    assert same.reached(0.2) == float(iterations.sel(hypothesis="as described", seed=1))
+    assert same.found.reached(0.2) == float(iterations.sel(hypothesis="as described", seed=1))
     assert ("> 50" in printed) == bool(np.isinf(iterations).any())
     assert (tmp_path / "training_hypotheses_quick.png").stat().st_size > 10_000
     assert not (tmp_path / "training_hypotheses_quick.parts").exists()
