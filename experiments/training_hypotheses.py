@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from node_hypotheses import HYPOTHESES, TEXT, Hypothesis, draw_biases, finish
 from training_time import PUBLISHED_ETA, published
 from training_time_figure import bound, points
-from training_time_plan import gathered, tidy, tried, work_through
+from training_time_plan import alone, gathered, tidy, tried, work_through
 from training_time_run import NETLISTS, RULES, Place
 
 import mgdcircuits as mgd
@@ -189,14 +189,17 @@ def main(options: study.Options) -> None:
     """Train with other readings of the published network, and compare with its training times."""
     suffix = "_quick" if options.size == "quick" else ""
     place = Place(options.out / f"training_hypotheses{suffix}.parts", options.workers, 1000)
-    state = work_through(runs(options, place))
-    found, eta = collected(options, place), SIZES[options.size].eta
-    facts = {"processor_seconds": float(found["processor_seconds"].sum()), "state": state, "eta": eta}
-    spec = mgd.load(NETLISTS / RULES["backprop"], d=1, target_off=0.01).spec
-    path = study.keep(found.assign_attrs(facts), "training_hypotheses", spec, options)
-    draw(found, eta, path.with_suffix(".png"))
-    print("\n".join(table(found, eta)))
-    tidy(place, state)
+    with alone(place):
+        state = work_through(runs(options, place))
+        found, eta = collected(options, place), SIZES[options.size].eta
+        if not found.sizes["hypothesis"]:
+            return
+        facts = {"processor_seconds": float(found["processor_seconds"].sum()), "state": state, "eta": eta}
+        spec = mgd.load(NETLISTS / RULES["backprop"], d=1, target_off=0.01).spec
+        path = study.keep(found.assign_attrs(facts), "training_hypotheses", spec, options)
+        draw(found, eta, path.with_suffix(".png"))
+        print("\n".join(table(found, eta)))
+        tidy(place, state)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ struct Convolution : Layer {
     Convolution(int inputs, int outputs, int side)
         : Layer(inputs, outputs, 9), side(side), x(outputs * side * side * batch), dx(x.size()) {}
 
-    // Calls f(weight number, unit of the input, unit of the output) for every synapse.
+    // Calls f(number of the weight, unit of the input) for every synapse of a unit.
     template <class F>
     void synapses(int o, int row, int column, F f) const {
         for (int i = 0; i < inputs; ++i)
@@ -241,6 +241,10 @@ struct Network {
 
 Bytes read(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
+    if (!file) {
+        std::fprintf(stderr, "%s cannot be read\n", path.c_str());
+        std::exit(2);
+    }
     return Bytes(std::istreambuf_iterator<char>(file), {});
 }
 

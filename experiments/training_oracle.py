@@ -4,7 +4,7 @@ python experiments/training_oracle.py --quick
 python experiments/training_oracle.py --full --out experiments/results
 
 training_oracle.cpp is written from the description of arXiv 2501.15403 and has random numbers of its own, so that only
-distributions over seeds can be compared. After Ctrl-C what is there is kept. `--workers` is not used: one seed after another.
+distributions over seeds can be compared. Nothing is kept before the end. `--workers` is not used: one seed after another.
 """
 
 from __future__ import annotations
@@ -86,21 +86,16 @@ def measured(program: Path, size: Size, first: int) -> xr.Dataset:
     theirs = published()
     quartiles = [[theirs["backprop", d, goal] for goal in size.goals] for d in widths]
     found = found.assign(published=(("d", "goal", "quartile"), quartiles)).assign_coords(quartile=[0.25, 0.5, 0.75])
-    state = "finished"
-    try:
-        for d in widths:
-            for seed in seeds:
-                each = rows(program, d, seed, size)
-                found["done"].loc[d, seed] = each[-1, 0]
-                reached = [each[each[:, 1] >= goal, 0] for goal in size.goals]
-                found["iterations"].loc[d, :, seed] = [r[0] if len(r) else np.inf for r in reached]
-                times = found["iterations"].loc[d, :, seed].values
-                words = (f"{goal:.0%} {n:,.0f}" for goal, n in zip(size.goals, times, strict=True))
-                print(f"d = {d}, seed {seed}: {', '.join(words)}", flush=True)
-    except KeyboardInterrupt:
-        print("interrupted", flush=True)
-        state = "interrupted"
-    return found.assign_attrs(eta=size.eta, state=state)
+    for d in widths:
+        for seed in seeds:
+            each = rows(program, d, seed, size)
+            found["done"].loc[d, seed] = each[-1, 0]
+            reached = [each[each[:, 1] >= goal, 0] for goal in size.goals]
+            found["iterations"].loc[d, :, seed] = [r[0] if len(r) else np.inf for r in reached]
+            times = found["iterations"].loc[d, :, seed].values
+            words = (f"{goal:.0%} {n:,.0f}" for goal, n in zip(size.goals, times, strict=True))
+            print(f"d = {d}, seed {seed}: {', '.join(words)}", flush=True)
+    return found.assign_attrs(eta=size.eta)
 
 
 def compared(found: xr.Dataset) -> Iterator[str]:
@@ -147,8 +142,8 @@ def main(options: study.Options) -> None:
     spec = mgd.load(NETLISTS / RULES["backprop"], target_off=0.01).spec
     path = study.keep(found, "training_oracle", spec, options)
     kept = options.out / "training_time.nc"
-    same = options.size == "full" and kept.exists()
-    draw(found, xr.open_dataset(kept) if same else None, path.with_suffix(".png"))
+    toolkit = xr.open_dataset(kept) if options.size == "full" and kept.exists() else None
+    draw(found, toolkit, path.with_suffix(".png"))
     print("\n".join(compared(found)))
 
 

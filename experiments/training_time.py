@@ -20,7 +20,18 @@ import numpy as np
 import study
 import xarray as xr
 from training_time_figure import bound, draw_fixed
-from training_time_plan import Plan, digest_of_netlists, furthest, gathered, recalled, tidy, tried, work_through
+from training_time_plan import (
+    INTERRUPTED,
+    Plan,
+    Summary,
+    closing,
+    digest_of,
+    furthest,
+    gathered,
+    tidy,
+    tried,
+    work_through,
+)
 from training_time_run import RULES, Place, Point, Run, circuit
 
 from mgdcircuits import cli
@@ -95,7 +106,9 @@ def collected(runs: list[Run], aims: dict[Point, float], goals: tuple[float, ...
     dataset = gathered(runs, AXES, goals, facts)
     dataset["n_parameters"] = ("d", [circuit("weight", d, PUBLISHED_ETA).n_parameters for d in dataset["d"].values])
     iterations, meant = dataset["iterations"], tried(dataset)
-    meant |= np.isinf(iterations.shift(goal=1, fill_value=0)) & meant.any("seed")
+    for before, goal in itertools.pairwise(range(len(goals))):
+        cut_off = meant.isel(goal=before) & np.isinf(iterations.isel(goal=before))
+        meant[{"goal": goal}] = meant.isel(goal=goal) | cut_off & meant.isel(goal=goal).any("seed")
     dataset["iterations"] = iterations.where(meant & (dataset["goal"] <= dataset["aim"] + 1e-9))
     return dataset
 
@@ -154,7 +167,8 @@ def compared(found: xr.Dataset) -> Iterator[str]:
 
 def paired(found: xr.Dataset) -> Iterator[str]:
     """How many times as long as backpropagation from the same initial parameters, beside the ratio of published medians."""
-    for rule, d, goal in itertools.product(("node", "weight"), found["d"].values, found["goal"].values):
+    rules = [rule for rule in found["rule"].values if rule != "backprop" and "backprop" in found["rule"]]
+    for rule, d, goal in itertools.product(rules, found["d"].values, found["goal"].values):
         ours, theirs = found["iterations"].sel(d=d, goal=goal), found["published"].sel(d=d, goal=goal, quartile=0.5)
         each = (ours.sel(rule=rule) / ours.sel(rule="backprop")).values
         each = np.sort(each[np.isfinite(each) & (each > 0)])  # both have reached the goal
@@ -174,20 +188,22 @@ def chance(quartiles: np.ndarray, seeds: int, draws: int = 4000) -> float:
 @study.command
 def main(options: study.Options) -> None:
     """Measure iterations to an accuracy at the published learning rate."""
-    suffix, netlists = "_quick" if options.size == "quick" else "", digest_of_netlists()
-    folder, eta = options.out / f"training_time{suffix}.parts", FIXED[options.size].eta
-    known = recalled(folder.with_suffix(".nc"), netlists, AXES, lambda **values: Point(eta=eta, **values))
+    suffix, fixed = "_quick" if options.size == "quick" else "", FIXED[options.size]
+    folder, digest = options.out / f"training_time{suffix}.parts", digest_of(circuit(r, 1, fixed.eta) for r in RULES)
+    known = Summary(folder.with_suffix(".nc"), digest, AXES, lambda **values: Point(eta=fixed.eta, **values))
     place = Place(folder, options.workers, 1000 if suffix else None, known)
-    state = work_through(planned(FIXED[options.size], options, place))
-    plan = furthest(planned(FIXED[options.size], options, place))
-    found = collect(plan, eta)
-    if found.sizes["rule"]:
+    state = work_through(planned(fixed, options, place))
+    with closing(place):
+        plan = [one for one in furthest(planned(fixed, options, place)) if one[0].found.each]
+        if not plan or state == INTERRUPTED and not known.replaceable:
+            return
+        found = collect(plan, fixed.eta)
         seconds = float(found["processor_seconds"].sum())
-        facts = {"processor_seconds": seconds, "state": state, "netlists": netlists}
-        path = study.keep(found.assign_attrs(facts), "training_time", circuit("weight", 1, eta).spec, options)
+        facts = {"processor_seconds": seconds, "state": state, "digest": digest}
+        path = study.keep(found.assign_attrs(facts), "training_time", circuit("weight", 1, fixed.eta).spec, options)
         draw_fixed(found, path.with_suffix(".png"))
         print("\n".join(itertools.chain(compared(found), paired(found))))
-    tidy(place, state, plan)
+        tidy(place, state, plan)
 
 
 if __name__ == "__main__":

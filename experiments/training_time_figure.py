@@ -54,7 +54,8 @@ def _finish(axes: Axes, found: xr.Dataset) -> None:
 
 def draw_fixed(found: xr.Dataset, path: Path) -> None:
     """Above iterations to each goal that any run has reached, beside the published quartiles; below ours over the published."""
-    goals = [g for g in found["goal"].values if np.isfinite(found["iterations"].sel(goal=g)).any()]
+    reached = [goal for goal in found["goal"].values if np.isfinite(found["iterations"].sel(goal=goal)).any()]
+    goals = reached or list(found["goal"].values[:1])
     figure = Figure(figsize=(4.6 * len(goals), 7.2), layout="constrained")
     axes = figure.subplots(2, len(goals), squeeze=False, height_ratios=(3, 2))
     for k, goal in enumerate(goals):

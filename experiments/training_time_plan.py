@@ -5,15 +5,20 @@ Several processes may work on the runs of one study, in one folder, if they are 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from training_time_run import RULES, Place, Point, Rows, Run, circuit
+from filelock import FileLock, Timeout
+from training_time_run import Place, Point, Rows, Run
 
+import mgdcircuits as mgd
+from mgdcircuits.errors import RunError
 from mgdcircuits.record import run_attributes
 
 Plan = Iterable[tuple[Run, float, int]]
@@ -35,20 +40,93 @@ def work_through(plan: Plan) -> str:
 
     After Ctrl-C it is `interrupted`, and so it is while other processes are at work on some of the runs.
     """
-    busy = set()
+    busy: dict[Point, tuple[Run, float, int]] = {}
     try:
         for run, goal, limit in plan:
             tell(run, goal, run.advance(goal, limit))
-            busy |= {run.point} if run.busy else set()
+            if run.busy:
+                busy[run.point] = run, goal, limit
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", flush=True)
         return INTERRUPTED
-    if busy:
+    left = [point for point, (run, *end) in busy.items() if not Run(point, run.place).found.complete(*end)]
+    if left:
         print(
-            f"another process is at work on {', '.join(map(str, busy))}: then give the same command again", flush=True
+            f"another process is at work on {', '.join(map(str, left))}: then give the same command again", flush=True
         )
         return INTERRUPTED
     return FINISHED
+
+
+class Summary(Mapping[Point, Rows]):
+    """Rows of the runs that the summary of a study tells of, read again when another process has written it.
+
+    One that is there at the beginning and is finished, or was made with other netlists, tells of nothing: the study begins
+    anew. It is not `replaceable` then by one that is not finished.
+    """
+
+    def __init__(self, path: Path, digest: str, axes: Mapping[str, str], point: Callable[..., Point]) -> None:
+        self._path, self._digest, self._axes, self._point = path, digest, axes, point
+        self._read: tuple[int, int] | None = None
+        self._rows: dict[Point, Rows] = {}
+        self.replaceable = True
+        if stamp := self._stamp():
+            with xr.open_dataset(path) as found:
+                facts = found.attrs.get("state"), found.attrs.get("digest")
+            self.replaceable = facts == (INTERRUPTED, digest)
+            if not self.replaceable:
+                self._read = stamp
+                why = "is finished" if facts[0] == FINISHED else "was made with other netlists"
+                print(f"{path} {why}: the study begins anew, and replaces it when it is finished", flush=True)
+
+    def _stamp(self) -> tuple[int, int] | None:
+        try:
+            facts = self._path.stat()
+        except FileNotFoundError:
+            return None
+        return facts.st_mtime_ns, facts.st_ino
+
+    def _now(self) -> dict[Point, Rows]:
+        stamp = self._stamp()
+        if stamp and stamp != self._read:
+            self._rows, self._read = recalled(self._path, self._digest, self._axes, self._point), stamp
+        return self._rows
+
+    def __getitem__(self, point: Point) -> Rows:
+        return self._now()[point]
+
+    def __iter__(self) -> Iterator[Point]:
+        return iter(self._now())
+
+    def __len__(self) -> int:
+        return len(self._now())
+
+
+@contextmanager
+def closing(place: Place) -> Iterator[None]:
+    """One process at a time gathers runs and writes the summary."""
+    place.folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(place.folder / "summary.lock"):
+        yield
+
+
+@contextmanager
+def alone(place: Place) -> Iterator[None]:
+    """For a study whose runs are not shared.
+
+    Raises
+    ------
+    RunError
+        Another process is at work on it.
+    """
+    place.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(place.folder / "study.lock", timeout=0):
+            yield
+    except Timeout:
+        raise RunError(
+            f"{place.folder}: another process is at work on this study; wait, or give another --out"
+        ) from None
 
 
 def furthest(plan: Plan) -> list[tuple[Run, float, int]]:
@@ -65,6 +143,7 @@ def tidy(place: Place, state: str, told: Plan = ()) -> None:
     complete, if the summary tells of them (`recalled`)."""
     if state == FINISHED:
         shutil.rmtree(place.folder, ignore_errors=True)
+        return
     for run, goal, limit in told:
         if run.found.complete(goal, limit):
             run.path.unlink(missing_ok=True)
@@ -94,15 +173,13 @@ def gathered(
     return xr.Dataset({name: (dims[name], each) for name, each in found.items()}, {**values, "goal": list(goals)})
 
 
-def recalled(path: Path, netlists: str, axes: Mapping[str, str], point: Callable[..., Point]) -> dict[Point, Rows]:
-    """What `gathered` wrote into a summary, if the study was interrupted and its netlists are the same.
+def recalled(path: Path, digest: str, axes: Mapping[str, str], point: Callable[..., Point]) -> dict[Point, Rows]:
+    """What `gathered` wrote into a summary, if its netlists are the same.
 
     `point` makes a point from the attributes that `axes` names.
     """
-    if not path.exists():
-        return {}
     with xr.open_dataset(path) as summary:
-        if summary.attrs["state"] != INTERRUPTED or summary.attrs["netlists"] != netlists:
+        if summary.attrs.get("digest") != digest:
             return {}
         each = summary.stack(run=list(axes)).dropna("run", subset=["done"]).load()
     found = {}
@@ -114,10 +191,11 @@ def recalled(path: Path, netlists: str, axes: Mapping[str, str], point: Callable
     return found
 
 
-def digest_of_netlists() -> str:
-    """Of the texts of all rules, with what they include."""
-    specs = {rule: circuit(rule, 1, 1e-3).spec for rule in RULES}
-    return json.dumps({rule: run_attributes(spec)["netlist_sha256"] for rule, spec in specs.items()})
+def digest_of(circuits: Iterable[mgd.Circuit]) -> str:
+    """SHA-256 of netlists with what they include, and of their parameters and clocks."""
+    each = [run_attributes(circuit.spec) for circuit in circuits]
+    names = ("netlist_sha256", "parameters", "clocks")
+    return hashlib.sha256(json.dumps([[facts[name] for name in names] for facts in each]).encode()).hexdigest()
 
 
 def tried(found: xr.Dataset) -> xr.DataArray:

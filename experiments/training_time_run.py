@@ -74,8 +74,8 @@ class Rows:
 class Place:
     """Where runs compute and are kept, and on how many samples at most they are judged.
 
-    `known`: rows of runs of which nothing else is left (training_time_plan.py). They need not be done again, but begin anew if
-    they are to go further.
+    `known`: rows of runs of which nothing else is left (`training_time_plan.Summary`). They need not be done again, but
+    begin anew if they are to go further.
     """
 
     folder: Path
@@ -124,36 +124,38 @@ class Run:
         """Its own rows, or those that are known, if they are more."""
         return max(self._own, self.place.known.get(self.point, self._own), key=lambda rows: rows.iteration)
 
-    def advance(self, goal: float, limit: int, wait: bool = False) -> bool:
-        """Go on to the goal, or to the limit of iterations; whether there was anything to do.
-
-        `wait`: until another process that is at work on this run has stopped.
-        """
+    def advance(self, goal: float, limit: int) -> bool:
+        """Go on to the goal, or to the limit of iterations; whether there was anything to do."""
         self.busy = False
         if self.found.complete(goal, limit):
             return False
         self.place.folder.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(self.path.with_suffix(".lock"), timeout=-1 if wait else 0):
+            with FileLock(self.path.with_suffix(".lock"), timeout=0):
                 self._load()
-                begun = self._n
+                begun = self._n, len(self._own.each)
                 try:
                     while not self.found.complete(goal, limit):
                         self._row(self._next_row(limit))
                 finally:
-                    if self._n > begun:
+                    moved = (self._n, len(self._own.each)) != begun
+                    if moved:
                         self._keep()
-                return self._n > begun
+                return moved
         except Timeout:
             self.busy = True
             return False
 
     def _load(self) -> None:
         """Take up what is in the file, which another process may have written since."""
-        saved = checkpoint.read(self.path) if self.path.exists() else None
-        if saved is None or saved.run["iteration"] == self._n:
+        try:
+            saved = checkpoint.parse(self.path.read_bytes(), self.path)
+        except FileNotFoundError:
             return
-        pairs = zip(saved.run_arrays["iteration"], saved.run_arrays["accuracy"], strict=True)
+        iterations, accuracies = saved.run_arrays["iteration"], saved.run_arrays["accuracy"]
+        if (saved.run["iteration"], len(iterations)) == (self._n, len(self._own.each)):
+            return
+        pairs = zip(iterations, accuracies, strict=True)
         self._own = Rows([(int(n), float(accuracy)) for n, accuracy in pairs], saved.run["seconds"])
         self._saved, self._n = saved, saved.run["iteration"]
         self.__dict__.pop("_session", None)
@@ -162,7 +164,8 @@ class Run:
         """Write what the run needs to go on."""
         iteration, accuracy = np.array(self._own.each, dtype=float).reshape(-1, 2).T
         rows = {"iteration": iteration, "accuracy": accuracy}
-        checkpoint.save(self._session, self.path, {"seconds": self._own.seconds, "iteration": self._n}, rows)
+        with Held():
+            checkpoint.save(self._session, self.path, {"seconds": self._own.seconds, "iteration": self._n}, rows)
         self._kept_at = time.monotonic()
 
     @cached_property

@@ -18,7 +18,7 @@ import study
 import xarray as xr
 from training_time import PUBLISHED_ETA, collected, with_published
 from training_time_figure import bound, draw_tuned, ratio
-from training_time_plan import tidy, work_through
+from training_time_plan import alone, tidy, work_through
 from training_time_run import RULES, Place, Point, Run, circuit, next_row
 
 from mgdcircuits import cli
@@ -69,7 +69,7 @@ def tune(tuned: Tuned, d: int, runs: dict[float, list[Run]]) -> tuple[float, flo
         n = min(next_row(n), tuned.most[d])
         for each in left.values():
             for run in each:
-                run.advance(tuned.goal, n, wait=True)
+                run.advance(tuned.goal, n)
         accuracies = {eta: [run.found.accuracy(n) for run in each] for eta, each in left.items()}
         if any(min(row) >= tuned.goal * 2 / 3 for row in accuracies.values()):
             left = {eta: left[eta] for eta, row in accuracies.items() if max(row) >= tuned.goal / 3}
@@ -100,8 +100,8 @@ def planned(options: study.Options, place: Place) -> Iterator[tuple[Run, float, 
                 yield run, tuned.goal, 10 * round(n)
 
 
-def collect(options: study.Options, place: Place) -> xr.Dataset:
-    """Runs at the tuned learning rates, and how far those of tuning came: (rule, d, rate, tuning_seed)."""
+def collect(options: study.Options, place: Place) -> xr.Dataset | None:
+    """Runs at the tuned learning rates, if there are any, and how far those of tuning came: (rule, d, rate, tuning_seed)."""
     tuned, runs, tuning = TUNED[options.size], [], {}
     for d in tuned.most:
         for rule in RULES:
@@ -112,6 +112,9 @@ def collect(options: study.Options, place: Place) -> xr.Dataset:
                     [(rows.iteration, rows.each[-1][1], rows.seconds) for rows in (run.found for run in each)]
                     for each in tried.values()
                 ]
+    runs = [run for run in runs if run.found.each]
+    if not runs:
+        return None
     found = with_published(collected(runs, {run.point: tuned.goal for run in runs}, (tuned.goal,)))
     missing = np.full((len(tuned.rates), tuned.tuning_seeds, 3), np.nan)
     each = [[tuning.get((rule, d), missing) for d in found["d"].values] for rule in found["rule"].values]
@@ -145,15 +148,15 @@ def main(options: study.Options) -> None:
     suffix = "_quick" if options.size == "quick" else ""
     folder = options.out / f"training_time_tuned{suffix}.parts"
     place = Place(folder, options.workers, 1000 if suffix else None)
-    state = work_through(planned(options, place))
-    found = collect(options, place)
-    if found.sizes["rule"]:
-        facts = {"processor_seconds": float(found["processor_seconds"].sum()), "state": state}
-        spec = circuit("weight", 1, PUBLISHED_ETA).spec
-        path = study.keep(found.assign_attrs(facts), "training_time_tuned", spec, options)
-        draw_tuned(found, path.with_suffix(".png"))
-        print("\n".join(scaling(found)))
-    tidy(place, state)
+    with alone(place):
+        state = work_through(planned(options, place))
+        if (found := collect(options, place)) is not None:
+            facts = {"processor_seconds": float(found["processor_seconds"].sum()), "state": state}
+            spec = circuit("weight", 1, PUBLISHED_ETA).spec
+            path = study.keep(found.assign_attrs(facts), "training_time_tuned", spec, options)
+            draw_tuned(found, path.with_suffix(".png"))
+            print("\n".join(scaling(found)))
+        tidy(place, state)
 
 
 if __name__ == "__main__":

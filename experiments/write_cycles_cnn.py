@@ -18,7 +18,18 @@ from dataclasses import dataclass
 import study
 import training_time_run
 import xarray as xr
-from training_time_plan import Plan, digest_of_netlists, furthest, gathered, recalled, tidy, tried, work_through
+from training_time_plan import (
+    INTERRUPTED,
+    Plan,
+    Summary,
+    closing,
+    digest_of,
+    furthest,
+    gathered,
+    tidy,
+    tried,
+    work_through,
+)
 from training_time_run import NETLISTS, RULES, Place
 from write_cycles_cnn_figure import draw, published, table
 
@@ -128,19 +139,21 @@ def collected(plan: Plan) -> xr.Dataset:
 @study.command
 def main(options: study.Options) -> None:
     """Measure updates and iterations to an accuracy against tau_theta, and draw them beside the published ones."""
-    suffix, netlists = "_quick" if options.size == "quick" else "", digest_of_netlists()
-    folder = options.out / f"write_cycles_cnn{suffix}.parts"
-    known = recalled(folder.with_suffix(".nc"), netlists, AXES, lambda **values: Point("weight", **values))
+    suffix, spec = "_quick" if options.size == "quick" else "", circuit(Point("weight", 4, 0.01, options.seed)).spec
+    folder, digest = options.out / f"write_cycles_cnn{suffix}.parts", digest_of([circuit(Point("weight", 4, 0.01, 1))])
+    known = Summary(folder.with_suffix(".nc"), digest, AXES, lambda **values: Point("weight", **values))
     place = Place(folder, options.workers, 500 if suffix else None, known)
     state = work_through(runs(options, place))
-    plan = furthest(runs(options, place))
-    found = collected(plan)
-    facts = {"processor_seconds": float(found["processor_seconds"].sum()), "state": state, "netlists": netlists}
-    spec = circuit(Point("weight", 4, 0.01, options.seed)).spec
-    path = study.keep(found.assign_attrs(facts), "write_cycles_cnn", spec, options)
-    draw(found, path.with_suffix(".png"))
-    print("\n".join(table(found)))
-    tidy(place, state, plan)
+    with closing(place):
+        plan = [one for one in furthest(runs(options, place)) if one[0].found.each]
+        if not plan or state == INTERRUPTED and not known.replaceable:
+            return
+        found = collected(plan)
+        facts = {"processor_seconds": float(found["processor_seconds"].sum()), "state": state, "digest": digest}
+        path = study.keep(found.assign_attrs(facts), "write_cycles_cnn", spec, options)
+        draw(found, path.with_suffix(".png"))
+        print("\n".join(table(found)))
+        tidy(place, state, plan)
 
 
 if __name__ == "__main__":
