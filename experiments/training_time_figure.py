@@ -22,8 +22,8 @@ def bound(iterations: np.ndarray, done: np.ndarray) -> tuple[float, bool]:
     if not tried.any():
         return np.nan, False
     iterations, done = iterations[tried], done[tried]
-    least = study.median(np.where(np.isfinite(iterations), iterations, done))
-    return least, study.median(iterations) == least
+    least = float(np.median(np.where(np.isfinite(iterations), iterations, done)))
+    return least, bool(np.median(iterations) == least)
 
 
 def points(
