@@ -116,6 +116,7 @@ def shown(found: xr.Dataset) -> list[tuple[int, float]]:
 def draw(found: xr.Dataset, path: Path) -> None:
     """Above updates, below iterations against tau_theta; a column for each of the two highest goals of each width."""
     columns = [pair for d in found["d"].values for pair in shown(found.sel(d=[d]))[-2:]]
+    columns = columns or [(found["d"].values[0], found["goal"].values[-1])]
     figure = Figure(figsize=(4.8 * len(columns), 9), layout="constrained")
     axes = figure.subplots(2, len(columns), squeeze=False)
     for (d, goal), (above, below) in zip(columns, axes.T, strict=True):
