@@ -12,8 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-COLORS = {"backprop": "#3d8a4d", "node": "#1f5fa8", "weight": "#c2571a"}
-ASIDE = {"backprop": 0.93, "node": 1.0, "weight": 1.075}  # so that points of one width do not lie on each other
+COLORS = {"backprop": "#3d8a4d", "node": "#1f5fa8", "node_own_codes": "#7fb3e6", "weight": "#c2571a"}
+ASIDE = {
+    "backprop": 0.93,
+    "node": 1.0,
+    "node_own_codes": 1.15,
+    "weight": 1.075,
+}  # so that points of one width do not lie on each other
 
 
 def bound(iterations: np.ndarray, done: np.ndarray) -> tuple[float, bool]:
@@ -73,7 +78,7 @@ def draw_fixed(found: xr.Dataset, path: Path) -> None:
                 if not np.isnan(iterations).all():
                     points(above, n * ASIDE[rule], iterations, done, color)
                     points(below, n * ASIDE[rule], iterations, done, color, middle)
-            above.plot([], [], "o", color=color, label=rule)
+            above.plot([], [], "o", color=color, label=rule.replace("_", ", ", 1).replace("_", " "))
         above.plot([], [], "kx", label="published at 1e-3, quartiles")
         above.plot([], [], "k^", mfc="none", label="cut off there")
         below.axhspan(0.75, 1.25, color="#cccccc", alpha=0.5, lw=0, label="published median ± 25 %")

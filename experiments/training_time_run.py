@@ -24,6 +24,20 @@ RULES = {
     "node": "fashion_mnist_cnn_np.yaml",
     "weight": "fashion_mnist_cnn_paper.yaml",
 }
+OWN_CODES = "node_own_codes"
+"""Another reading of node perturbation: a code for each sample of a batch, where the published one is for all."""
+OWN_CODES_TEXT = """
+include: {netlist}
+circuit: fashion_mnist_cnn_np_own_codes
+kinds:
+  tanh:
+    equations: |
+      x = tanh(I + b + theta_b + theta) : 1
+      I : 1
+      b : 1 (plastic, per channel)
+      theta_b : 1 (perturbation of b)
+      theta : 1 (perturbation, per sample)
+"""
 BATCH = 100
 KEEP_SECONDS = 60
 PIECE = 100
@@ -99,7 +113,9 @@ class Place:
 @cache
 def circuit(rule: str, d: int, eta: float) -> mgd.Circuit:
     """The published network and settings: steps of normalised length, smoothed targets."""
-    return mgd.load(NETLISTS / RULES[rule], d=d, eta=eta, normalise=1, target_off=0.01)
+    netlist = NETLISTS / RULES["node" if rule == OWN_CODES else rule]
+    text = OWN_CODES_TEXT.format(netlist=netlist) if rule == OWN_CODES else netlist
+    return mgd.load(text, d=d, eta=eta, normalise=1, target_off=0.01)
 
 
 def next_row(iteration: int) -> int:

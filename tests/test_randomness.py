@@ -46,6 +46,15 @@ void scalars(u64 key, unsigned replica, u64 count, long n, double* out, double l
 void permuted(u64 key, u64 n, u64 count, u64* out) {
   for (u64 i = 0; i < n; ++i) out[i] = permutation(key, i, n, count);
 }
+}
+template <class V, class T>
+void inside(int what, T* out, long element, const std::uint64_t* keys, const unsigned* replicas, u64 count) {
+  if (what == 0) lanes_sign<V>(keys, replicas, element, count).store(out);
+  if (what == 1) lanes_uniform<V>(keys, replicas, element, count).store(out);
+  if (what == 2) lanes_normal<V>(keys, replicas, element, count).store(out);
+  if (what == 3) lanes_poisson<V>(keys, replicas, element, count, V(2.5)).store(out);
+}
+extern "C" {
 #define FILLS(name, T)                                                                                              \\
   void name(int what, T* out, long n, u64 key, u64 count, unsigned replica, long first) {                           \\
     if (what == 0) fill_signs(out, n, key, count, replica, first);                                                  \\
@@ -58,13 +67,11 @@ void permuted(u64 key, u64 n, u64 count, u64* out) {
     if (what == 1) fill_uniform_lanes(out, n, lanes, stride, keys, replicas, count, first);                         \\
     if (what == 2) fill_normal_lanes(out, n, lanes, stride, keys, replicas, count, first);                          \\
   }                                                                                                                 \\
-  void name##_inside(int what, T* out, long element, const std::uint64_t* keys, const unsigned* replicas,            \\
+  void name##_inside(int what, int width, T* out, long element, const std::uint64_t* keys, const unsigned* replicas,  \\
                      u64 count) {                                                                                   \\
-    using V = Lanes<T, 8>;                                                                                          \\
-    if (what == 0) lanes_sign<V>(keys, replicas, element, count).store(out);                                        \\
-    if (what == 1) lanes_uniform<V>(keys, replicas, element, count).store(out);                                     \\
-    if (what == 2) lanes_normal<V>(keys, replicas, element, count).store(out);                                      \\
-    if (what == 3) lanes_poisson<V>(keys, replicas, element, count, V(2.5)).store(out);                             \\
+    if (width == 4) inside<Lanes<T, 4>>(what, out, element, keys, replicas, count);                                 \\
+    if (width == 8) inside<Lanes<T, 8>>(what, out, element, keys, replicas, count);                                 \\
+    if (width == 16) inside<Lanes<T, 16>>(what, out, element, keys, replicas, count);                               \\
   }
 FILLS(fill_float, float)
 FILLS(fill_double, double)
@@ -180,12 +187,13 @@ def test_bulk_with_replicas_innermost(cpp, what: int, dtype: type, lanes: int) -
 
 @pytest.mark.parametrize("what", range(4), ids=["signs", "uniform", "normal", "poisson"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_inside_an_equation(cpp, what: int, dtype: type) -> None:
+@pytest.mark.parametrize("width", [4, 8, 16])
+def test_inside_an_equation(cpp, what: int, dtype: type, width: int) -> None:
     draw = cpp.fill_float_inside if dtype is np.float32 else cpp.fill_double_inside
-    keys, replicas = np.full(8, KEY, np.uint64), np.arange(8, dtype=np.uint32)
+    keys, replicas = np.full(width, KEY, np.uint64), np.arange(width, dtype=np.uint32)
     for element in (0, 1, 6, 131):
-        out = np.zeros(8, dtype)
-        draw(what, pointer(out), ctypes.c_long(element), pointer(keys), pointer(replicas), u64(3))
+        out = np.zeros(width, dtype)
+        draw(what, width, pointer(out), ctypes.c_long(element), pointer(keys), pointer(replicas), u64(3))
         at = (keys, element, replicas, 3)
         compare(what, out, random.poisson(*at, 2.5) if what == 3 else oracle(what, dtype, *at))
 

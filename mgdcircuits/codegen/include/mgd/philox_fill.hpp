@@ -244,14 +244,30 @@ inline void fill_normal_lanes(T* out, Index n, Index lanes, Index stride, const 
 // ---- inside an equation: one element, W replicas -------------------------------------------------------------------
 
 // Lanes of uniforms, normals or signs of `element`; keys and replicas point at the block's first lane.
+namespace philox {
+// Word `j` of call `c0` of each lane; several lanes are called side by side.
+template <int W>
+MGD_INLINE void lane_words(const std::uint64_t* keys, const std::uint32_t* replicas, std::uint32_t c0, int j,
+                           std::uint64_t count, std::uint32_t* out) {
+  if constexpr (W % 8 == 0) {
+    Calls<W>([&](int) { return c0; }, [&](int i) { return replicas[i]; }, [&](int i) { return keys[i]; }, count)
+        .words(j, out);
+  } else {
+    for (int i = 0; i < W; ++i) out[i] = call(keys[i], c0, replicas[i], count).w[j];
+  }
+}
+}  // namespace philox
+
 template <class V>
-MGD_INLINE V lanes_uniform(const std::uint64_t* keys, const std::uint32_t* replicas, Index element, std::uint64_t count) {
+inline V lanes_uniform(const std::uint64_t* keys, const std::uint32_t* replicas, Index element, std::uint64_t count) {
   V x(0);
-  for (int i = 0; i < V::width; ++i) {
-    if constexpr (sizeof(typename V::value_type) == 4)
-      x.set(i, uniform32(keys[i], element, replicas[i], count));
-    else
-      x.set(i, uniform64(keys[i], element, replicas[i], count));
+  if constexpr (sizeof(typename V::value_type) == 4) {
+    std::uint32_t w[V::width];
+    const auto call = static_cast<std::uint32_t>(element / 4);
+    philox::lane_words<V::width>(keys, replicas, call, element % 4, count, w);
+    for (int i = 0; i < V::width; ++i) x.set(i, philox::to_uniform32(w[i]));
+  } else {
+    for (int i = 0; i < V::width; ++i) x.set(i, uniform64(keys[i], element, replicas[i], count));
   }
   return x;
 }
@@ -262,9 +278,12 @@ inline V lanes_normal(const std::uint64_t* keys, const std::uint32_t* replicas, 
   return V::load(v[element % 2]);
 }
 template <class V>
-MGD_INLINE V lanes_sign(const std::uint64_t* keys, const std::uint32_t* replicas, Index element, std::uint64_t count) {
+inline V lanes_sign(const std::uint64_t* keys, const std::uint32_t* replicas, Index element, std::uint64_t count) {
   V x(0);
-  for (int i = 0; i < V::width; ++i) x.set(i, bit(keys[i], element, replicas[i], count) ? 1 : -1);
+  std::uint32_t w[V::width];
+  const Index word = element / 32;
+  philox::lane_words<V::width>(keys, replicas, static_cast<std::uint32_t>(word / 4), word % 4, count, w);
+  for (int i = 0; i < V::width; ++i) x.set(i, w[i] >> (element % 32) & 1u ? 1 : -1);
   return x;
 }
 template <class V, class L>
