@@ -195,7 +195,10 @@ def chance(quartiles: np.ndarray, seeds: int, draws: int = 4000) -> float:
 def main(options: study.Options) -> None:
     """Measure iterations to an accuracy at the published learning rate."""
     suffix, fixed = "_quick" if options.size == "quick" else "", FIXED[options.size]
-    folder, digest = options.out / f"training_time{suffix}.parts", digest_of(circuit(r, 1, fixed.eta) for r in RULES)
+    folder, digest = (
+        options.out / f"training_time{suffix}.parts",
+        digest_of(circuit(rule, 1, fixed.eta) for rule in (*RULES, OWN_CODES)),
+    )
     known = Summary(folder.with_suffix(".nc"), digest, AXES, lambda **values: Point(eta=fixed.eta, **values))
     place = Place(folder, options.workers, 1000 if suffix else None, known)
     state = work_through(planned(fixed, options, place))
