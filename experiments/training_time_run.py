@@ -193,10 +193,19 @@ class Run:
         return made
 
     def _new_session(self) -> mgd.Session:
-        point, data = self.point, None if self.point.rule == "backprop" else self._data
+        data = None if self._exact else self._data
         return mgd.Session(
-            self._circuit, batch=BATCH, seed=point.seed, threads=self.place.threads, data=data, on_nan="continue"
+            self._circuit, batch=BATCH, seed=self.point.seed, threads=self.place.threads, data=data, on_nan="continue"
         )
+
+    @property
+    def _exact(self) -> bool:
+        """Whether it learns by the exact gradient; else by the rule of the netlist."""
+        return self.point.rule == "backprop"
+
+    def _eta(self, parameter: str) -> float:
+        """The learning rate along the exact gradient."""
+        return self.point.eta
 
     @property
     def _circuit(self) -> mgd.Circuit:
@@ -232,7 +241,7 @@ class Run:
     def _learn(self, iterations: int) -> None:
         """So many iterations more; Ctrl-C acts between two of them."""
         session = self._session
-        if self.point.rule != "backprop":
+        if not self._exact:
             try:
                 session.step(iterations)
             finally:
@@ -251,4 +260,4 @@ class Run:
         session.present(data.x_train[chosen] * np.float32(data.scale), data.y_train[chosen])
         with np.errstate(over="ignore", invalid="ignore"):  # at a learning rate that is too high
             for name, gradient in session.exact_gradient().items():
-                session.parameters[name][...] -= np.float32(self.point.eta) * gradient
+                session.parameters[name][...] -= np.float32(self._eta(name)) * gradient

@@ -212,6 +212,25 @@ def test_training_oracle(tmp_path):
     assert "median of 3 seeds" in printed and (tmp_path / "training_oracle_quick.png").stat().st_size > 5_000
 
 
+def test_training_drift(tmp_path, monkeypatch):
+    """The step of a layer is divided by the root of what is perturbed in it, and so weights take longer than nodes."""
+    printed = quick("training_drift.py", tmp_path)
+    found = xr.open_dataset(tmp_path / "training_drift_quick.nc").squeeze()
+    assert (
+        float(found["iterations"].sel(rule="weight", goal=0.4) / found["iterations"].sel(rule="node", goal=0.4)) > 1.3
+    )
+    assert "by the drift" in printed and (tmp_path / "training_drift_quick.png").stat().st_size > 10_000
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    from training_drift import Run
+    from training_time_run import Place, Point
+
+    for rule, first, whole in (("node", 784, 2_762), ("weight", 10, 520)):
+        run = Run(Point(rule, 1, 0.5, 1), Place(tmp_path, 1, 1000))
+        layers = {name.split(".")[0] for name in run._session.parameters}
+        assert run._eta("conv1.w") == run._eta("conv1.b") == 0.5 / first**0.5
+        assert sum(run._elements[layer] for layer in layers) == whole  # table 1 of arXiv 2501.15403
+
+
 @pytest.fixture
 def runs(monkeypatch):
     """The module of training runs."""

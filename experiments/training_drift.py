@@ -1,0 +1,171 @@
+"""Are the published training times those of the drift alone? Nodes and weights of training_time.py, without their noise.
+
+python experiments/training_drift.py --quick --workers 1
+python experiments/training_drift.py --full --workers 1 --out experiments/results
+
+A step of normalised length is -eta*G/sqrt(K) for tau_theta = 1 and K perturbed elements of a layer. The mean of G is the
+gradient, and over many more than K iterations its noise averages out. Here each layer takes steps of -eta*gradient/sqrt(K) by
+the exact gradient, with a larger eta. Runs are kept, and shared by processes, as in training_time.py. `--workers`: threads.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import study
+import training_time_run
+import xarray as xr
+from matplotlib.figure import Figure
+from training_time import AXES, GOALS, PUBLISHED_ETA, collected, published, with_published
+from training_time_figure import COLORS, bound
+from training_time_plan import INTERRUPTED, Plan, Summary, closing, digest_of, furthest, tidy, work_through
+from training_time_run import Place, Point, circuit
+
+import mgdcircuits as mgd
+from mgdcircuits import cli
+
+RULES = ("node", "weight")
+MARKERS = {1: "o", 2: "s", 4: "^"}
+
+
+@dataclass(frozen=True)
+class Size:
+    """A learning rate, the goal at each width, and seeds. Runs are cut off as in training_time.py."""
+
+    eta: float
+    goals: dict[int, float]
+    seeds: int
+
+
+SIZES = {"quick": Size(0.5, {1: 0.4}, 1), "full": Size(0.05, {2: 0.8, 4: 0.8, 1: 0.8}, 3)}
+
+
+class Run(training_time_run.Run):
+    """A run of a rule of perturbation whose estimate is exact."""
+
+    _exact = True
+
+    @property
+    def _circuit(self) -> mgd.Circuit:
+        return circuit("backprop", self.point.d, self.point.eta)
+
+    @cached_property
+    def _elements(self) -> dict[str, int]:
+        """How many elements of each population's layer are perturbed."""
+        parameters = self._session.parameters
+        if self.point.rule == "node":
+            return {population.name: math.prod(population.shape) for population in self._circuit.spec.populations}
+        names = {name.split(".")[0] for name in parameters}
+        return {layer: sum(p.size for name, p in parameters.items() if name.startswith(f"{layer}.")) for layer in names}
+
+    def _eta(self, parameter: str) -> float:
+        return self.point.eta / math.sqrt(self._elements[parameter.split(".")[0]])
+
+
+def planned(size: Size, options: study.Options, place: Place) -> Iterator[tuple[Run, float, int]]:
+    """What is to be done, in order: a run, its goal, and the iterations after which it is cut off."""
+    theirs = published()
+    for d, goal in size.goals.items():
+        for seed in range(options.seed, options.seed + size.seeds):
+            for rule in RULES:
+                limit = round(2 * theirs[rule, d, goal][1] * PUBLISHED_ETA / size.eta)
+                yield Run(Point(rule, d, size.eta, seed), place), goal, limit
+
+
+def collect(plan: Plan, eta: float) -> xr.Dataset:
+    """Iterations times eta over the published eta: (rule, d, seed, goal)."""
+    aims = {run.point: goal for run, goal, _ in plan}
+    found = with_published(collected([run for run, _, _ in plan], aims, GOALS))
+    found["scaled"] = found["iterations"] * eta / PUBLISHED_ETA
+    return found.assign_attrs(eta=eta)
+
+
+def pairs(found: xr.Dataset, measured: xr.Dataset | None, rule: str, d: int) -> np.ndarray:
+    """Iterations by the drift and measured, for runs that reached a goal both ways: (pair, 2)."""
+    if measured is None or rule not in measured["rule"] or d not in measured["d"]:
+        return np.empty((0, 2))
+    both = xr.align(found["scaled"].sel(rule=rule, d=d), measured["iterations"].sel(rule=rule, d=d))
+    each = np.stack([one.transpose("seed", "goal").values.ravel() for one in both], axis=1)
+    return each[np.isfinite(each).all(1)]
+
+
+def compared(found: xr.Dataset, measured: xr.Dataset | None) -> Iterator[str]:
+    """Medians beside the published ones, and measured iterations of the same seeds over those of the drift."""
+    for rule in found["rule"].values:
+        for d in found["d"].values:
+            for goal in found["goal"].values:
+                one = found.sel(rule=rule, d=d, goal=goal)
+                if one["scaled"].isnull().all():
+                    continue
+                middle, known = bound(one["scaled"].values, one["done"].values * found.attrs["eta"] / PUBLISHED_ETA)
+                quartiles, more = one["published"].values, "" if known else "> "
+                yield (
+                    f"{rule}, d = {d}, {goal:.0%}: {more}{middle:,.0f} by the drift ({one['scaled'].count().item()} seeds); "
+                    f"published {' '.join(f'{q:,.0f}' for q in quartiles)}: {more}{middle / quartiles[1]:.2f} of it"
+                )
+            each = pairs(found, measured, rule, d)
+            if len(each):
+                logs = np.log(each[:, 1] / each[:, 0])
+                yield (
+                    f"{rule}, d = {d}: measured over drift {np.exp(logs.mean()):.2f}, of one run "
+                    f"{np.exp(logs.min()):.2f} to {np.exp(logs.max()):.2f} ({len(each)} times)"
+                )
+
+
+def draw(found: xr.Dataset, measured: xr.Dataset | None, path: Path) -> None:
+    """Measured iterations against those of the drift, seed by seed; and medians of the drift over the published ones."""
+    figure = Figure(figsize=(10, 4.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for rule in found["rule"].values:
+        for d in found["d"].values:
+            each = pairs(found, measured, rule, d)
+            left.loglog(*each.T, MARKERS.get(d, "x"), color=COLORS[rule], ms=5, alpha=0.7, label=f"{rule}, d = {d}")
+            one = found.sel(rule=rule, d=d)
+            ratios = one["scaled"] / one["published"].sel(quartile=0.5)
+            middle = ratios.where(np.isfinite(ratios)).median("seed")
+            right.plot(found["goal"], middle, MARKERS.get(d, "x") + "-", color=COLORS[rule], label=f"{rule}, d = {d}")
+    limits = [1e3, 4e6]
+    left.loglog(limits, limits, ":", color="#999999")
+    left.set(
+        xlabel=r"iterations by the drift, times $\eta$/0.001", ylabel="measured iterations", title="the same seeds"
+    )
+    right.axhspan(0.75, 1.25, color="#cccccc", alpha=0.5, lw=0, label="published median ± 25 %")
+    right.set(xlabel="test accuracy", ylabel="median by the drift / published median", yscale="log")
+    right.set_xticks(found["goal"].values, [f"{goal:.0%}" for goal in found["goal"].values])
+    right.set_yticks([0.5, 0.75, 1, 1.5, 2, 3], ["0.5", "0.75", "1", "1.5", "2", "3"])
+    right.minorticks_off()
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+@study.command
+def main(options: study.Options) -> None:
+    """Train with the mean of the estimates of nodes and weights."""
+    suffix, size = "_quick" if options.size == "quick" else "", SIZES[options.size]
+    folder, digest = options.out / f"training_drift{suffix}.parts", digest_of([circuit("backprop", 1, 1)])
+    known = Summary(folder.with_suffix(".nc"), digest, AXES, lambda **values: Point(eta=size.eta, **values))
+    place = Place(folder, options.workers, 1000 if suffix else None, known)
+    state = work_through(planned(size, options, place))
+    with closing(place):
+        plan = [one for one in furthest(planned(size, options, place)) if one[0].found.each]
+        if not plan or state == INTERRUPTED and not known.replaceable:
+            return
+        found, kept = collect(plan, size.eta), options.out / f"training_time{suffix}.nc"
+        facts = {"processor_seconds": float(found["processor_seconds"].sum()), "state": state, "digest": digest}
+        path = study.keep(found.assign_attrs(facts), "training_drift", circuit("backprop", 1, size.eta).spec, options)
+        measured = xr.open_dataset(kept).load() if kept.exists() else None
+        draw(found, measured, path.with_suffix(".png"))
+        print("\n".join(compared(found, measured)))
+        tidy(place, state, plan)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
