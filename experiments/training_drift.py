@@ -10,6 +10,7 @@ the exact gradient, with a larger eta. Runs are kept, and shared by processes, a
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections.abc import Iterator
@@ -36,14 +37,16 @@ MARKERS = {1: "o", 2: "s", 4: "^"}
 
 @dataclass(frozen=True)
 class Size:
-    """A learning rate, the goal at each width, and seeds. Runs are cut off as in training_time.py."""
+    """A learning rate, and in order a goal, widths and how many seeds go on to it. Runs are cut off as in training_time.py."""
 
     eta: float
-    goals: dict[int, float]
-    seeds: int
+    stages: tuple[tuple[float, tuple[int, ...], int], ...]
 
 
-SIZES = {"quick": Size(0.5, {1: 0.4}, 1), "full": Size(0.05, {2: 0.8, 4: 0.8, 1: 0.8}, 3)}
+SIZES = {
+    "quick": Size(0.5, ((0.4, (1,), 1),)),
+    "full": Size(0.05, ((0.8, (2,), 3), (0.6, (2, 4, 1), 10), (0.8, (4, 1), 3), (0.8, (2, 4, 1), 10))),
+}
 
 
 class Run(training_time_run.Run):
@@ -71,11 +74,10 @@ class Run(training_time_run.Run):
 def planned(size: Size, options: study.Options, place: Place) -> Iterator[tuple[Run, float, int]]:
     """What is to be done, in order: a run, its goal, and the iterations after which it is cut off."""
     theirs = published()
-    for d, goal in size.goals.items():
-        for seed in range(options.seed, options.seed + size.seeds):
-            for rule in RULES:
-                limit = round(2 * theirs[rule, d, goal][1] * PUBLISHED_ETA / size.eta)
-                yield Run(Point(rule, d, size.eta, seed), place), goal, limit
+    for goal, widths, seeds in size.stages:
+        for d, rule, seed in itertools.product(widths, RULES, range(options.seed, options.seed + seeds)):
+            limit = round(2 * theirs[rule, d, goal][1] * PUBLISHED_ETA / size.eta)
+            yield Run(Point(rule, d, size.eta, seed), place), goal, limit
 
 
 def collect(plan: Plan, eta: float) -> xr.Dataset:
