@@ -23,7 +23,7 @@ import study
 import training_time_run
 import xarray as xr
 from matplotlib.figure import Figure
-from training_time import AXES, GOALS, PUBLISHED_ETA, collected, published, with_published
+from training_time import AXES, GOALS, PUBLISHED_ETA, aims, collected, published, with_published
 from training_time_figure import COLORS, bound
 from training_time_plan import INTERRUPTED, Plan, Summary, closing, digest_of, furthest, tidy, work_through
 from training_time_run import Place, Point, circuit
@@ -82,8 +82,8 @@ def planned(size: Size, options: study.Options, place: Place) -> Iterator[tuple[
 
 def collect(plan: Plan, eta: float) -> xr.Dataset:
     """Iterations times eta over the published eta: (rule, d, seed, goal)."""
-    aims = {run.point: goal for run, goal, _ in plan}
-    found = with_published(collected([run for run, _, _ in plan], aims, GOALS))
+    runs = {run.point: run for run, _, _ in plan}
+    found = with_published(collected(list(runs.values()), aims(plan), GOALS))
     found["scaled"] = found["iterations"] * eta / PUBLISHED_ETA
     return found.assign_attrs(eta=eta)
 
@@ -157,7 +157,7 @@ def main(options: study.Options) -> None:
     place = Place(folder, options.workers, 1000 if suffix else None, known)
     state = work_through(planned(size, options, place))
     with closing(place):
-        plan = [one for one in furthest(planned(size, options, place)) if one[0].found.each]
+        plan = [one for one in planned(size, options, place) if one[0].found.each]
         if not plan or state == INTERRUPTED and not known.replaceable:
             return
         found, kept = collect(plan, size.eta), options.out / f"training_time{suffix}.nc"
@@ -166,7 +166,7 @@ def main(options: study.Options) -> None:
         measured = xr.open_dataset(kept).load() if kept.exists() else None
         draw(found, measured, path.with_suffix(".png"))
         print("\n".join(compared(found, measured)))
-        tidy(place, state, plan)
+        tidy(place, state, furthest(plan))
 
 
 if __name__ == "__main__":

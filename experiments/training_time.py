@@ -121,8 +121,18 @@ def collected(runs: list[Run], aims: dict[Point, float], goals: tuple[float, ...
 
 def collect(plan: Plan, eta: float) -> xr.Dataset:
     """Runs at the published learning rate, and the published quartiles."""
-    aims = {run.point: goal for run, goal, _ in plan}
-    return with_published(collected([run for run, _, _ in plan], aims, GOALS)).assign_attrs(eta=eta)
+    runs = {run.point: run for run, _, _ in plan}
+    return with_published(collected(list(runs.values()), aims(plan), GOALS)).assign_attrs(eta=eta)
+
+
+def aims(plan: Plan) -> dict[Point, float]:
+    """The last goals that runs have reached, or tried until they were cut off; not those that they were stopped before."""
+    found: dict[Point, float] = {}
+    for run, goal, limit in plan:
+        ended = [each for each in GOALS if run.found.reached(each) < np.inf]
+        ended += [goal] if run.found.complete(goal, limit) else []
+        found[run.point] = max([found.get(run.point, 0.0), *ended])
+    return found
 
 
 def with_published(found: xr.Dataset) -> xr.Dataset:
@@ -204,7 +214,7 @@ def main(options: study.Options) -> None:
     place = Place(folder, options.workers, 1000 if suffix else None, known)
     state = work_through(planned(fixed, options, place))
     with closing(place):
-        plan = [one for one in furthest(planned(fixed, options, place)) if one[0].found.each]
+        plan = [one for one in planned(fixed, options, place) if one[0].found.each]
         if not plan or state == INTERRUPTED and not known.replaceable:
             return
         found = collect(plan, fixed.eta)
@@ -213,7 +223,7 @@ def main(options: study.Options) -> None:
         path = study.keep(found.assign_attrs(facts), "training_time", circuit("weight", 1, fixed.eta).spec, options)
         draw_fixed(found, path.with_suffix(".png"))
         print("\n".join(itertools.chain(compared(found), paired(found))))
-        tidy(place, state, plan)
+        tidy(place, state, furthest(plan))
 
 
 if __name__ == "__main__":

@@ -332,7 +332,7 @@ def test_training_runs_are_recalled(tmp_path, runs, plans):
 def test_goals_that_were_not_tried(monkeypatch):
     """A run cut off before a goal is so before the next one, if others tried that; one that stopped at its aim is not."""
     monkeypatch.syspath_prepend(ROOT / "experiments")
-    from training_time import collected
+    from training_time import aims, collected
     from training_time_run import Place, Point, Rows, Run
 
     def run(seed, *rows):
@@ -340,12 +340,15 @@ def test_goals_that_were_not_tried(monkeypatch):
         return Run(point, Place(Path("nowhere"), 1, known={point: Rows(rows)}))
 
     runs = [run(1, (5, 0.25), (10, 0.65)), run(2, (5, 0.3)), run(3, (5, 0.25), (10, 0.3)), run(4, (5, 0.1))]
-    aims = {one.point: aim for one, aim in zip(runs, (0.6, 0.2, 0.6, 0.6), strict=True)}
-    iterations = collected(runs, aims, (0.2, 0.4, 0.6))["iterations"].squeeze()
+    ends = ((0.6, 20), (0.2, 20), (0.6, 10), (0.6, 5), (0.6, 20))  # the last was stopped on its way
+    runs.append(run(5, (5, 0.45)))
+    meant = aims([(one, *end) for one, end in zip(runs, ends, strict=True)])
+    iterations = collected(runs, meant, (0.2, 0.4, 0.6))["iterations"].squeeze()
     assert iterations.sel(seed=1).values.tolist() == [5, 10, 10]
     assert iterations.sel(seed=2).values[0] == 5 and np.isnan(iterations.sel(seed=2).values[1:]).all()
     assert iterations.sel(seed=3).values.tolist() == [5, np.inf, np.inf]
     assert iterations.sel(seed=4).values.tolist() == [np.inf] * 3
+    assert iterations.sel(seed=5).values[:2].tolist() == [5, 5] and np.isnan(iterations.sel(seed=5).values[2])
 
 
 def test_training_hypotheses(tmp_path, runs):
