@@ -115,8 +115,8 @@ def compared(found: xr.Dataset, measured: xr.Dataset | None) -> Iterator[str]:
             if len(each):
                 logs = np.log(each[:, 1] / each[:, 0])
                 yield (
-                    f"{rule}, d = {d}: measured over drift {np.exp(logs.mean()):.2f}, of one run "
-                    f"{np.exp(logs.min()):.2f} to {np.exp(logs.max()):.2f} ({len(each)} times)"
+                    f"{rule}, d = {d}: measured over drift {np.exp(np.median(logs)):.2f} (median of {len(each)}, half of them "
+                    f"{np.exp(np.percentile(logs, 25)):.2f} to {np.exp(np.percentile(logs, 75)):.2f})"
                 )
 
 
