@@ -13,12 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 COLORS = {"backprop": "#3d8a4d", "node": "#1f5fa8", "node_own_codes": "#7fb3e6", "weight": "#c2571a"}
-ASIDE = {
-    "backprop": 0.93,
-    "node": 1.0,
-    "node_own_codes": 1.15,
-    "weight": 1.075,
-}  # so that points of one width do not lie on each other
+# so that points of one width do not lie on each other
+ASIDE = {"backprop": 0.93, "node": 1.0, "node_own_codes": 1.15, "weight": 1.075}
+PUBLISHED_RULES = ("backprop", "node", "weight")
 
 
 def bound(iterations: np.ndarray, done: np.ndarray) -> tuple[float, bool]:
@@ -71,10 +68,11 @@ def draw_fixed(found: xr.Dataset, path: Path) -> None:
                 one = found.sel(rule=rule, d=d)
                 iterations, done = one["iterations"].sel(goal=goal).values, one["done"].values
                 low, middle, high = one["published"].sel(goal=goal).values
-                above.errorbar(
-                    n * ASIDE[rule] / 1.2, middle, [[middle - low], [high - middle]],
-                    fmt="x", color=color, alpha=0.6, capsize=3,
-                )  # fmt: skip
+                if rule in PUBLISHED_RULES:
+                    above.errorbar(
+                        n * ASIDE[rule] / 1.2, middle, [[middle - low], [high - middle]],
+                        fmt="x", color=color, alpha=0.6, capsize=3,
+                    )  # fmt: skip
                 if not np.isnan(iterations).all():
                     points(above, n * ASIDE[rule], iterations, done, color)
                     points(below, n * ASIDE[rule], iterations, done, color, middle)
