@@ -129,9 +129,15 @@ def draw(found: xr.Dataset, measured: xr.Dataset | None, path: Path) -> None:
             each = pairs(found, measured, rule, d)
             left.loglog(*each.T, MARKERS.get(d, "x"), color=COLORS[rule], ms=5, alpha=0.7, label=f"{rule}, d = {d}")
             one = found.sel(rule=rule, d=d)
-            ratios = one["scaled"] / one["published"].sel(quartile=0.5)
-            middle = ratios.where(np.isfinite(ratios)).median("seed")
-            right.plot(found["goal"], middle, MARKERS.get(d, "x") + "-", color=COLORS[rule], label=f"{rule}, d = {d}")
+            done = one["done"].values * found.attrs["eta"] / PUBLISHED_ETA
+            medians = [bound(one["scaled"].sel(goal=goal).values, done)[0] for goal in found["goal"].values]
+            right.plot(
+                found["goal"],
+                medians / one["published"].sel(quartile=0.5),
+                MARKERS.get(d, "x") + "-",
+                color=COLORS[rule],
+                label=f"{rule}, d = {d}",
+            )
     limits = [1e3, 4e6]
     left.loglog(limits, limits, ":", color="#999999")
     left.set(
