@@ -25,7 +25,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from training_time import AXES, GOALS, PUBLISHED_ETA, aims, collected, published, with_published
 from training_time_figure import COLORS, bound
-from training_time_plan import INTERRUPTED, Plan, Summary, closing, digest_of, furthest, tidy, work_through
+from training_time_plan import Plan, SharedStudy
 from training_time_run import Place, Point, circuit
 
 import mgdcircuits as mgd
@@ -157,22 +157,20 @@ def draw(found: xr.Dataset, measured: xr.Dataset | None, path: Path) -> None:
 @study.command
 def main(options: study.Options) -> None:
     """Train with the mean of the estimates of nodes and weights."""
-    suffix, size = "_quick" if options.size == "quick" else "", SIZES[options.size]
-    folder, digest = options.out / f"training_drift{suffix}.parts", digest_of([circuit("backprop", 1, 1)])
-    known = Summary(folder.with_suffix(".nc"), digest, AXES, lambda **values: Point(eta=size.eta, **values))
-    place = Place(folder, options.workers, 1000 if suffix else None, known)
-    state = work_through(planned(size, options, place))
-    with closing(place):
-        plan = [one for one in planned(size, options, place) if one[0].found.each]
-        if not plan or state == INTERRUPTED and not known.replaceable:
-            return
-        found, kept = collect(plan, size.eta), options.out / f"training_time{suffix}.nc"
-        facts = {"processor_seconds": float(found["processor_seconds"].sum()), "state": state, "digest": digest}
-        path = study.keep(found.assign_attrs(facts), "training_drift", circuit("backprop", 1, size.eta).spec, options)
-        measured = xr.open_dataset(kept).load() if kept.exists() else None
-        draw(found, measured, path.with_suffix(".png"))
-        print("\n".join(compared(found, measured)))
-        tidy(place, state, furthest(plan))
+    size, quick = SIZES[options.size], options.size == "quick"
+    kept = options.out / f"training_time{'_quick' if quick else ''}.nc"
+    measured = xr.load_dataset(kept) if kept.exists() else None
+    SharedStudy(
+        "training_drift",
+        [circuit("backprop", 1, size.eta)],
+        AXES,
+        lambda **values: Point(eta=size.eta, **values),
+        planned=lambda place: planned(size, options, place),
+        collect=lambda plan: collect(plan, size.eta),
+        draw=lambda found, path: draw(found, measured, path),
+        table=lambda found: compared(found, measured),
+        judged=1000 if quick else None,
+    ).go_on(options)
 
 
 if __name__ == "__main__":

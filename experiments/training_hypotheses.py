@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from node_hypotheses import HYPOTHESES, TEXT, Hypothesis, draw_biases, finish
 from training_time import PUBLISHED_ETA, published
 from training_time_figure import bound, points
-from training_time_plan import alone, gathered, tidy, tried, work_through
+from training_time_plan import Plan, SharedStudy, gathered, tried
 from training_time_run import NETLISTS, RULES, Place
 
 import mgdcircuits as mgd
@@ -33,6 +33,7 @@ from mgdcircuits import cli
 from mgdcircuits.datasets import Dataset
 
 GOALS = (0.2, 0.4)
+AXES = {"hypothesis": "hypothesis", "d": "d", "seed": "seed"}
 PLAIN = "as described"
 COLORS = {0.2: "#1f5fa8", 0.4: "#c2571a"}
 
@@ -98,8 +99,13 @@ class Run(training_time_run.Run):
 
     @property
     def _circuit(self) -> mgd.Circuit:
-        text = TEXT.format(netlist=NETLISTS / RULES["backprop"], changes=self._hypothesis.changes)
-        return mgd.load(text, d=self.point.d, target_off=0.01)
+        return circuit(self.point.hypothesis, self.point.d)
+
+
+def circuit(hypothesis: str, d: int) -> mgd.Circuit:
+    """The network as it would be."""
+    text = TEXT.format(netlist=NETLISTS / RULES["backprop"], changes=of_the_circuit()[hypothesis].changes)
+    return mgd.load(text, d=d, target_off=0.01)
 
 
 @cache
@@ -114,7 +120,7 @@ def pixels(place: Place, mean: float, deviation: float) -> Dataset:
     )
 
 
-def runs(options: study.Options, place: Place) -> Iterator[tuple[Run, float, int]]:
+def planned(options: study.Options, place: Place) -> Iterator[tuple[Run, float, int]]:
     """What is to be done, in order: a run, its goal, and the iterations after which it is cut off."""
     size, theirs = SIZES[options.size], published()
     for d, goal in size.goals.items():
@@ -124,13 +130,11 @@ def runs(options: study.Options, place: Place) -> Iterator[tuple[Run, float, int
                 yield Run(Point("backprop", d, size.eta, seed, hypothesis=name), place), goal, limit
 
 
-def collected(options: study.Options, place: Place) -> xr.Dataset:
+def collected(plan: Plan, size: Size) -> xr.Dataset:
     """What there is: (hypothesis, d, seed, ...). `iterations` is infinite where a run was cut off before a goal, and missing
     where it did not try."""
-    found = gathered(
-        [run for run, _, _ in runs(options, place)], {"hypothesis": "hypothesis", "d": "d", "seed": "seed"}, GOALS, {}
-    )
-    goals = xr.DataArray([SIZES[options.size].goals[d] for d in found["d"].values], dims="d")
+    found = gathered([run for run, _, _ in plan], AXES, GOALS, {})
+    goals = xr.DataArray([size.goals[d] for d in found["d"].values], dims="d")
     meant = tried(found) & (found["goal"] <= goals + 1e-9)
     found["iterations"] = found["iterations"].where(meant)
     theirs = published()
@@ -138,8 +142,8 @@ def collected(options: study.Options, place: Place) -> xr.Dataset:
         ("d", "goal", "quartile"),
         np.array([[theirs["backprop", d, goal] for goal in GOALS] for d in found["d"].values]),
     )
-    names = [name for name in SIZES[options.size].names if name in found["hypothesis"]]
-    return found.sel(hypothesis=names).assign_coords(quartile=[0.25, 0.5, 0.75])
+    names = [name for name in size.names if name in found["hypothesis"]]
+    return found.sel(hypothesis=names).assign_coords(quartile=[0.25, 0.5, 0.75]).assign_attrs(eta=size.eta)
 
 
 def panels(found: xr.Dataset) -> list[tuple[int, float]]:
@@ -148,13 +152,13 @@ def panels(found: xr.Dataset) -> list[tuple[int, float]]:
     return [(d, goal) for d, goal in every if found["iterations"].sel(d=d, goal=goal).notnull().any()]
 
 
-def draw(found: xr.Dataset, eta: float, path: Path) -> None:
+def draw(found: xr.Dataset, path: Path) -> None:
     """Iterations over the published median: a row for each hypothesis, a panel for each width and goal."""
     names, shown = list(found["hypothesis"].values), panels(found)
     figure = Figure(figsize=(2.4 + 3.2 * len(shown), 1.4 + 0.36 * len(names)), layout="constrained")
     for axes, (d, goal) in zip(figure.subplots(1, len(shown), sharey=True, squeeze=False)[0], shown, strict=True):
         one = found.sel(d=d, goal=goal)
-        low, middle, high = one["published"].values * PUBLISHED_ETA / eta
+        low, middle, high = one["published"].values * PUBLISHED_ETA / found.attrs["eta"]
         axes.axvspan(low / middle, high / middle, color="#999999", alpha=0.2, lw=0, label="published quartiles")
         for row, name in enumerate(names):
             each = one.sel(hypothesis=name)
@@ -167,11 +171,11 @@ def draw(found: xr.Dataset, eta: float, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def table(found: xr.Dataset, eta: float) -> Iterator[str]:
+def table(found: xr.Dataset) -> Iterator[str]:
     """Medians, whether they are known, and all seeds."""
     for d, goal in panels(found):
         one = found.sel(d=d, goal=goal)
-        middle = float(one["published"].sel(quartile=0.5)) * PUBLISHED_ETA / eta
+        middle = float(one["published"].sel(quartile=0.5)) * PUBLISHED_ETA / found.attrs["eta"]
         yield f"d = {d}, to {goal:.0%}; published median {middle:,.0f}"
         for name in found["hypothesis"].values:
             values, done = (one.sel(hypothesis=name)[key].values for key in ("iterations", "done"))
@@ -187,19 +191,18 @@ def table(found: xr.Dataset, eta: float) -> Iterator[str]:
 @study.command
 def main(options: study.Options) -> None:
     """Train with other readings of the published network, and compare with its training times."""
-    suffix = "_quick" if options.size == "quick" else ""
-    place = Place(options.out / f"training_hypotheses{suffix}.parts", options.workers, 1000)
-    with alone(place):
-        state = work_through(runs(options, place))
-        found, eta = collected(options, place), SIZES[options.size].eta
-        if not found.sizes["hypothesis"]:
-            return
-        facts = {"processor_seconds": float(found["processor_seconds"].sum()), "state": state, "eta": eta}
-        spec = mgd.load(NETLISTS / RULES["backprop"], d=1, target_off=0.01).spec
-        path = study.keep(found.assign_attrs(facts), "training_hypotheses", spec, options)
-        draw(found, eta, path.with_suffix(".png"))
-        print("\n".join(table(found, eta)))
-        tidy(place, state)
+    size = SIZES[options.size]
+    SharedStudy(
+        "training_hypotheses",
+        [circuit(name, 1) for name in size.names],
+        AXES,
+        lambda **values: Point("backprop", eta=size.eta, **values),
+        planned=lambda place: planned(options, place),
+        collect=lambda plan: collected(plan, size),
+        draw=draw,
+        table=table,
+        judged=1000,
+    ).go_on(options)
 
 
 if __name__ == "__main__":

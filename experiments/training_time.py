@@ -20,18 +20,7 @@ import numpy as np
 import study
 import xarray as xr
 from training_time_figure import bound, draw_fixed
-from training_time_plan import (
-    INTERRUPTED,
-    Plan,
-    Summary,
-    closing,
-    digest_of,
-    furthest,
-    gathered,
-    tidy,
-    tried,
-    work_through,
-)
+from training_time_plan import Plan, SharedStudy, gathered, tried
 from training_time_run import OWN_CODES, RULES, Place, Point, Run, circuit
 
 from mgdcircuits import cli
@@ -76,16 +65,12 @@ FIXED = {
             Stage(0.4, ("backprop",), (1, 2, 4), 10),
             Stage(0.6, ("backprop",), (4, 2, 1), 10),
             Stage(0.6, (OWN_CODES,), (2,), 2),
-            Stage(0.4, ("node", "weight"), (2,), 10),
             Stage(0.6, ("node",), (2,), 10),
-            Stage(0.4, ("node", "weight"), (1,), 10),
-            Stage(0.8, ("node",), (2,), 1),
-            Stage(0.4, ("node", "weight"), (4,), 10),
-            Stage(0.8, ("weight",), (2,), 1),
-            Stage(0.8, ("node", "weight"), (1, 4), 1),
+            Stage(0.8, ("node",), (2, 4)),
             Stage(0.8, ("backprop",), (1,)),
-            Stage(0.8, ("node",), (2, 1, 4)),
+            Stage(0.8, ("node",), (1,)),
             Stage(0.8, ("weight",), (2, 1, 4)),
+            Stage(0.4, ("node", "weight"), (2, 1, 4), 10),
         ),
     ),
 }
@@ -205,25 +190,18 @@ def chance(quartiles: np.ndarray, seeds: int, draws: int = 4000) -> float:
 @study.command
 def main(options: study.Options) -> None:
     """Measure iterations to an accuracy at the published learning rate."""
-    suffix, fixed = "_quick" if options.size == "quick" else "", FIXED[options.size]
-    folder, digest = (
-        options.out / f"training_time{suffix}.parts",
-        digest_of(circuit(rule, 1, fixed.eta) for rule in (*RULES, OWN_CODES)),
-    )
-    known = Summary(folder.with_suffix(".nc"), digest, AXES, lambda **values: Point(eta=fixed.eta, **values))
-    place = Place(folder, options.workers, 1000 if suffix else None, known)
-    state = work_through(planned(fixed, options, place))
-    with closing(place):
-        plan = [one for one in planned(fixed, options, place) if one[0].found.each]
-        if not plan or state == INTERRUPTED and not known.replaceable:
-            return
-        found = collect(plan, fixed.eta)
-        seconds = float(found["processor_seconds"].sum())
-        facts = {"processor_seconds": seconds, "state": state, "digest": digest}
-        path = study.keep(found.assign_attrs(facts), "training_time", circuit("weight", 1, fixed.eta).spec, options)
-        draw_fixed(found, path.with_suffix(".png"))
-        print("\n".join(itertools.chain(compared(found), paired(found))))
-        tidy(place, state, furthest(plan))
+    fixed = FIXED[options.size]
+    SharedStudy(
+        "training_time",
+        [circuit(rule, 1, fixed.eta) for rule in (*RULES, OWN_CODES)],
+        AXES,
+        lambda **values: Point(eta=fixed.eta, **values),
+        planned=lambda place: planned(fixed, options, place),
+        collect=lambda plan: collect(plan, fixed.eta),
+        draw=draw_fixed,
+        table=lambda found: itertools.chain(compared(found), paired(found)),
+        judged=1000 if options.size == "quick" else None,
+    ).go_on(options)
 
 
 if __name__ == "__main__":

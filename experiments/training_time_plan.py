@@ -9,16 +9,16 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import study
 import xarray as xr
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from training_time_run import Place, Point, Rows, Run
 
 import mgdcircuits as mgd
-from mgdcircuits.errors import RunError
 from mgdcircuits.record import run_attributes
 
 Plan = Iterable[tuple[Run, float, int]]
@@ -102,33 +102,6 @@ class Summary(Mapping[Point, Rows]):
         return len(self._now())
 
 
-@contextmanager
-def closing(place: Place) -> Iterator[None]:
-    """One process at a time gathers runs and writes the summary."""
-    place.folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(place.folder / "summary.lock"):
-        yield
-
-
-@contextmanager
-def alone(place: Place) -> Iterator[None]:
-    """For a study whose runs are not shared.
-
-    Raises
-    ------
-    RunError
-        Another process is at work on it.
-    """
-    place.folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(place.folder / "study.lock", timeout=0):
-            yield
-    except Timeout:
-        raise RunError(
-            f"{place.folder}: another process is at work on this study; wait, or give another --out"
-        ) from None
-
-
 def furthest(plan: Plan) -> list[tuple[Run, float, int]]:
     """Each run once, with the last of its goals."""
     found: dict[Point, tuple[Run, float, int]] = {}
@@ -202,3 +175,55 @@ def tried(found: xr.Dataset) -> xr.DataArray:
     """Which goals a run has reached, or has gone on to from the goal before: (..., goal)."""
     before = found["iterations"].shift(goal=1, fill_value=0)
     return np.isfinite(found["iterations"]) | (np.isfinite(before) & (found["done"] > before))
+
+
+@dataclass(frozen=True)
+class SharedStudy:
+    """A study whose runs several processes may share, and which goes on from its summary.
+
+    name
+        Of the summary and the figure, and of the folder of runs that are not complete.
+    circuits
+        Their netlists are those that a summary must have been made with to be gone on from; the first one describes it.
+    axes, point
+        As in `gathered` and `recalled`.
+    planned
+        What is to be done, in order.
+    collect
+        The summary of what there is of those runs.
+    draw
+        Writes the figure of a summary.
+    table
+        Lines to print.
+    judged
+        On how many samples runs are judged; None: on all.
+    """
+
+    name: str
+    circuits: Sequence[mgd.Circuit]
+    axes: Mapping[str, str]
+    point: Callable[..., Point]
+    planned: Callable[[Place], Plan]
+    collect: Callable[[Sequence[tuple[Run, float, int]]], xr.Dataset]
+    draw: Callable[[xr.Dataset, Path], None]
+    table: Callable[[xr.Dataset], Iterable[str]]
+    judged: int | None = None
+
+    def go_on(self, options: study.Options) -> None:
+        """Let its runs go on, write the summary and the figure of what there is then, and print the table."""
+        suffix = "_quick" if options.size == "quick" else ""
+        folder, digest = options.out / f"{self.name}{suffix}.parts", digest_of(self.circuits)
+        known = Summary(folder.with_suffix(".nc"), digest, self.axes, self.point)
+        place = Place(folder, options.workers, self.judged, known)
+        state = work_through(self.planned(place))
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "summary.lock"):  # one process at a time
+            plan = [one for one in self.planned(place) if one[0].found.each]
+            if not plan or state == INTERRUPTED and not known.replaceable:
+                return
+            found = self.collect(plan)
+            facts = {"processor_seconds": float(found["processor_seconds"].sum()), "state": state, "digest": digest}
+            path = study.keep(found.assign_attrs(facts), self.name, self.circuits[0].spec, options)
+            self.draw(found, path.with_suffix(".png"))
+            print("\n".join(self.table(found)))
+            tidy(place, state, furthest(plan))

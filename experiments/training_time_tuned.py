@@ -11,17 +11,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import study
 import xarray as xr
+from filelock import FileLock, Timeout
 from training_time import PUBLISHED_ETA, collected, with_published
 from training_time_figure import bound, draw_tuned, ratio
-from training_time_plan import alone, tidy, work_through
+from training_time_plan import tidy, work_through
 from training_time_run import RULES, Place, Point, Run, circuit, next_row
 
 from mgdcircuits import cli
+from mgdcircuits.errors import RunError
 
 TUNING_SEED = 1000  # the first seed of tuning is so many beyond the first of the runs that are reported
 
@@ -140,6 +143,25 @@ def scaling(found: xr.Dataset) -> Iterator[str]:
         slope, low, high = study.exponent(found["n_parameters"].values.astype(float), values)
         if np.isfinite(slope):
             yield f"{rule}: exponent of N {slope:.2f} ({low:.2f} to {high:.2f})"
+
+
+@contextmanager
+def alone(place: Place) -> Iterator[None]:
+    """For a study whose runs are not shared.
+
+    Raises
+    ------
+    RunError
+        Another process is at work on it.
+    """
+    place.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(place.folder / "study.lock", timeout=0):
+            yield
+    except Timeout:
+        raise RunError(
+            f"{place.folder}: another process is at work on this study; wait, or give another --out"
+        ) from None
 
 
 @study.command

@@ -18,18 +18,7 @@ from dataclasses import dataclass
 import study
 import training_time_run
 import xarray as xr
-from training_time_plan import (
-    INTERRUPTED,
-    Plan,
-    Summary,
-    closing,
-    digest_of,
-    furthest,
-    gathered,
-    tidy,
-    tried,
-    work_through,
-)
+from training_time_plan import Plan, SharedStudy, furthest, gathered, tried
 from training_time_run import NETLISTS, RULES, Place
 from write_cycles_cnn_figure import draw, published, table
 
@@ -114,7 +103,7 @@ def next_row(iteration: int, window: int) -> int:
     return iteration + window * max(1, round(min(max(20, iteration / 10), 1000) / window))
 
 
-def runs(options: study.Options, place: Place) -> Iterator[tuple[Run, float, int]]:
+def planned(options: study.Options, place: Place) -> Iterator[tuple[Run, float, int]]:
     """What is to be done, in order: a run, its goal, and the iterations after which it is cut off."""
     size = SIZES[options.size]
     theirs = {tau: iterations for tau, _, iterations in published(0.8)}
@@ -139,21 +128,17 @@ def collected(plan: Plan) -> xr.Dataset:
 @study.command
 def main(options: study.Options) -> None:
     """Measure updates and iterations to an accuracy against tau_theta, and draw them beside the published ones."""
-    suffix, spec = "_quick" if options.size == "quick" else "", circuit(Point("weight", 4, 0.01, options.seed)).spec
-    folder, digest = options.out / f"write_cycles_cnn{suffix}.parts", digest_of([circuit(Point("weight", 4, 0.01, 1))])
-    known = Summary(folder.with_suffix(".nc"), digest, AXES, lambda **values: Point("weight", **values))
-    place = Place(folder, options.workers, 500 if suffix else None, known)
-    state = work_through(runs(options, place))
-    with closing(place):
-        plan = [one for one in furthest(runs(options, place)) if one[0].found.each]
-        if not plan or state == INTERRUPTED and not known.replaceable:
-            return
-        found = collected(plan)
-        facts = {"processor_seconds": float(found["processor_seconds"].sum()), "state": state, "digest": digest}
-        path = study.keep(found.assign_attrs(facts), "write_cycles_cnn", spec, options)
-        draw(found, path.with_suffix(".png"))
-        print("\n".join(table(found)))
-        tidy(place, state, plan)
+    SharedStudy(
+        "write_cycles_cnn",
+        [circuit(Point("weight", 4, 0.01, 1))],
+        AXES,
+        lambda **values: Point("weight", **values),
+        planned=lambda place: planned(options, place),
+        collect=lambda plan: collected(furthest(plan)),
+        draw=draw,
+        table=table,
+        judged=500 if options.size == "quick" else None,
+    ).go_on(options)
 
 
 if __name__ == "__main__":

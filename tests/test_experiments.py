@@ -231,6 +231,33 @@ def test_training_drift(tmp_path, monkeypatch):
         assert sum(run._elements[layer] for layer in layers) == whole  # table 1 of arXiv 2501.15403
 
 
+def test_training_readings(tmp_path, monkeypatch):
+    """Longer steps take less time, counts of nodes are those of the network, and what is wanted is ours into the published."""
+    printed = quick("training_readings.py", tmp_path)
+    found = xr.open_dataset(tmp_path / "training_readings_quick.nc").squeeze()
+    relative = found["relative"].sel(goal=0.4)
+    assert relative.sel(reading="as described") == 1 and relative.sel(reading="channels") < 0.9
+    assert "channels: 0." in printed and (tmp_path / "training_readings_quick.png").stat().st_size > 10_000
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    from training_readings import LAYERS, READINGS, wanted
+    from training_time import circuit
+
+    network = circuit("node", 2, 1.0)
+    shapes = {population.name: population.shape for population in network.spec.populations}
+    counts = {
+        name: [reading(layer, shapes, dict.fromkeys(LAYERS, 100)) for layer in LAYERS]
+        for name, reading in READINGS.items()
+    }
+    assert sum(counts["as described"]) == 5_514  # table 1 of arXiv 2501.15403
+    assert counts["nodes after pooling"] == [1568, 392, 784, 196, 392, 72, 8, 8, 10]
+    assert counts["channels"] == [2, 2, 4, 4, 8, 8, 8, 8, 10]
+    assert counts["nodes or parameters"] == [100] * 6 + [8, 8, 10]
+    assert counts["conv3 twice as far"] == [n / 4 if k == 2 else n for k, n in enumerate(counts["as described"])]
+    scaled = xr.DataArray([[[[66_900.0 * 2]] * 3]], {"rule": ["node"], "d": [2], "seed": [1, 2, 3], "goal": [0.6]})
+    low, middle, high = wanted(scaled.to_dataset(name="scaled"), 2, 0.6)
+    assert low < middle == 0.5 < high < 0.6 and np.isnan(wanted(None, 2, 0.6)).all()
+
+
 @pytest.fixture
 def runs(monkeypatch):
     """The module of training runs."""
