@@ -194,9 +194,8 @@ class Run:
 
     def _new_session(self) -> mgd.Session:
         data = None if self._exact else self._data
-        return mgd.Session(
-            self._circuit, batch=BATCH, seed=self.point.seed, threads=self.place.threads, data=data, on_nan="continue"
-        )
+        how = {"threads": self.place.threads, "on_nan": "continue", "learns": not self._exact}
+        return mgd.Session(self._circuit, batch=BATCH, seed=self.point.seed, data=data, **how)
 
     @property
     def _exact(self) -> bool:

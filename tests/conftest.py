@@ -1,5 +1,6 @@
 """Shared places."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -9,6 +10,10 @@ import pytest
 # would call the ignoring handler.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Where tests run side by side, so do their compilers; here and in the processes that tests start.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("MGDCIRCUITS_COMPILERS", "1")
 
 ROOT = Path(__file__).parent.parent
 

@@ -155,9 +155,8 @@ class Live:
     def __init__(self, case: Case) -> None:
         override = {"d" if "cnn" in case.netlist else "h": case.width}
         circuit = mgd.load(NETLISTS / f"{case.netlist}.yaml", **override)
-        self.session = mgd.Session(
-            circuit, batch=case.batch, members=case.members, seed=3, target=case.target, dtype=case.dtype
-        )
+        how = {"target": case.target, "dtype": case.dtype, "learns": False}
+        self.session = mgd.Session(circuit, batch=case.batch, members=case.members, seed=3, **how)
         rng = np.random.default_rng([case.width, case.batch, case.members])
         set_parameters(self.session, rng)
         parameters = members_of(self.session)

@@ -92,8 +92,19 @@ def _processor() -> str:
 
 
 def parts() -> int:
-    """Translation units that are compiled side by side: one a core, at most four."""
-    return max(1, min(4, os.cpu_count() or 1))
+    """Translation units that are compiled side by side: as MGDCIRCUITS_COMPILERS says, else one a core, at most four.
+
+    Raises
+    ------
+    BuildError
+        It does not say a number of at least one.
+    """
+    named = os.environ.get("MGDCIRCUITS_COMPILERS")
+    if named is None:
+        return max(1, min(4, os.cpu_count() or 1))
+    if not named.isdecimal() or int(named) < 1:
+        raise BuildError(f"MGDCIRCUITS_COMPILERS={named}: expected how many compilers may run side by side, 1 or more")
+    return int(named)
 
 
 def library(sources: Sequence[str]) -> ctypes.CDLL:

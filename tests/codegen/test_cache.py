@@ -16,7 +16,7 @@ import pytest
 
 from mgdcircuits import Session, load
 from mgdcircuits.codegen import cache, compiler
-from mgdcircuits.errors import BuildError
+from mgdcircuits.errors import BuildError, RunError
 
 SMALL_CONV = Path(__file__).parent.parent / "netlists" / "valid" / "small_conv.yaml"
 SOURCE = 'extern "C" int answer() {{ return {}; }}'
@@ -59,6 +59,29 @@ def test_an_unknown_build(folder, monkeypatch):
     monkeypatch.setenv("MGDCIRCUITS_BUILD", "fast")
     with pytest.raises(BuildError, match="MGDCIRCUITS_BUILD=fast: expected one of native, generic, plain"):
         compiler.library([SOURCE.format(1)])
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_pieces(learns, folder, monkeypatch):
+    """A circuit compiled in several pieces computes the same, be it whole or costs and gradients alone."""
+    found = []
+    for pieces in (1, 3):
+        monkeypatch.setenv("MGDCIRCUITS_COMPILERS", str(pieces))
+        session = Session(load(SMALL_CONV, side=6, channels=3), seed=3, batch=20, learns=learns)
+        assert len(session.target._main.sources) == pieces
+        rng = np.random.default_rng(0)
+        session.present(rng.random((20, 1, 6, 6)), rng.integers(0, 4, 20))
+        if learns:
+            session.step(5)
+        else:
+            with pytest.raises(RunError, match="learns=False"):
+                session.step(1)
+        found.append({**session.parameters, "cost": session.cost(), **session.exact_gradient()})
+    for name, value in found[0].items():
+        np.testing.assert_allclose(found[1][name], value, rtol=1e-5, atol=1e-7, err_msg=name)
+    monkeypatch.setenv("MGDCIRCUITS_COMPILERS", "0")
+    with pytest.raises(BuildError, match="MGDCIRCUITS_COMPILERS=0: expected how many"):
+        compiler.parts()
 
 
 def _answer(number: int) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -428,19 +429,23 @@ def topology_source() -> str:
 
 
 @pytest.fixture(scope="module")
-def libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ctypes.CDLL]:
-    folder = tmp_path_factory.mktemp("runtime_headers")
+def libraries(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> dict[str, ctypes.CDLL]:
+    """Both libraries; test processes side by side share them, and the first that needs them compiles."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "runtime_headers"
+    folder.mkdir(exist_ok=True)
     running = {}
-    for name, source in {"math": math_source(), "topology": topology_source()}.items():
-        (folder / f"{name}.cpp").write_text(source)
-        command = [COMPILER, *FLAGS.split(), *WARNINGS.split(), f"-I{INCLUDE}", f"{name}.cpp", "-o", f"{name}.so"]
-        running[name] = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
-    loaded = {}
-    for name, process in running.items():
-        _, errors = process.communicate()
-        assert process.returncode == 0, f"{name}.cpp does not compile:\n{errors[:8000]}"
-        loaded[name] = ctypes.CDLL(str(folder / f"{name}.so"))
-    return loaded
+    with FileLock(folder / "lock"):
+        for name, source in {"math": math_source(), "topology": topology_source()}.items():
+            if (folder / f"{name}.so").exists():
+                continue
+            (folder / f"{name}.cpp").write_text(source)
+            command = [COMPILER, *FLAGS.split(), *WARNINGS.split(), f"-I{INCLUDE}", f"{name}.cpp", "-o", f"{name}.so"]
+            running[name] = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+        for name, process in running.items():
+            _, errors = process.communicate()
+            assert process.returncode == 0, f"{name}.cpp does not compile:\n{errors[:8000]}"
+    return {name: ctypes.CDLL(str(folder / f"{name}.so")) for name in ("math", "topology")}
 
 
 # ---- functions -------------------------------------------------------------------------------------------------------
