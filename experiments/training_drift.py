@@ -75,7 +75,7 @@ def planned(size: Size, options: study.Options, place: Place) -> Iterator[tuple[
     """What is to be done, in order: a run, its goal, and the iterations after which it is cut off."""
     theirs = published()
     for goal, widths, seeds in size.stages:
-        for d, rule, seed in itertools.product(widths, RULES, range(options.seed, options.seed + seeds)):
+        for rule, d, seed in itertools.product(RULES, widths, range(options.seed, options.seed + seeds)):
             limit = round(2 * theirs[rule, d, goal][1] * PUBLISHED_ETA / size.eta)
             yield Run(Point(rule, d, size.eta, seed), place), goal, limit
 

@@ -92,10 +92,7 @@ SIZES = {
     "quick": Size(0.5, ((0.4, (1,), (PLAIN, "channels"), 1),)),
     "full": Size(
         0.05,
-        (
-            (0.6, (2, 1, 4), tuple(READINGS), 3),
-            (0.8, (2, 4, 1), tuple(READINGS)[:3], 3),
-        ),
+        ((0.6, (2, 1, 4), tuple(READINGS), 3),),
     ),
 }
 
