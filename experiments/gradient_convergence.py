@@ -269,7 +269,7 @@ def save(dataset: xr.Dataset, path: Path) -> None:
 @study.command
 def main(options: study.Options) -> None:
     """Measure gradient convergence, and draw the prediction beside it."""
-    path = options.out / ("gradient_convergence" + ("_quick" if options.size == "quick" else ""))
+    path = options.out / f"gradient_convergence{options.suffix}"
     cases = SIZES[options.size]
     done = finished(path.with_suffix(".nc"), options.seed)
     for case in cases:

@@ -106,6 +106,10 @@ class Hypothesis:
     deviation: float = 1.0  # by which they are divided
     biases: Callable[[int, int], float] | None = None  # limit of uniform ones, by inputs of a neuron and channels
 
+    def numbers(self) -> list[float]:
+        """What of the circuit is not in its netlist: pixels, and the limit of initial biases of 8 inputs and 4 channels."""
+        return [self.mean, self.deviation, self.biases(8, 4) if self.biases else 0.0]
+
     def blocks(self, d: int, seed: int) -> list[Block]:
         """The circuit at its initial parameters with some training images."""
         data = samples()

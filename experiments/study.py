@@ -33,6 +33,11 @@ class Options:
     out: Path
     begun: float
 
+    @property
+    def suffix(self) -> str:
+        """What the names of the files of a quick study end in."""
+        return "_quick" if self.size == "quick" else ""
+
 
 def command(function: Callable[[Options], None]) -> click.Command:
     """The command line of an experiment."""
@@ -146,13 +151,19 @@ def keep(found: xr.Dataset, name: str, spec: Any, options: Options) -> Path:
         "seconds": seconds,
         "state": found.attrs.get("state", "finished"),
     }
-    path = options.out / (name + ("_quick" if options.size == "quick" else ""))
+    path = options.out / f"{name}{options.suffix}"
     found = found.assign_attrs(run_attributes(spec, title=name.replace("_", " "), **facts))
     write(found, path.with_suffix(".nc"))
     for part in options.out.glob(f"{name}_{options.size}_*.part.nc"):
         part.unlink()
     print(f"{path}.nc, .png; {seconds:.0f} s")
     return path
+
+
+def kept(name: str, options: Options) -> xr.Dataset | None:
+    """The summary of another study in the same folder, if there is one."""
+    path = options.out / f"{name}{options.suffix}.nc"
+    return xr.load_dataset(path) if path.exists() else None
 
 
 def write(found: xr.Dataset, path: Path) -> None:

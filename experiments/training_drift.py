@@ -25,7 +25,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from training_time import AXES, GOALS, PUBLISHED_ETA, aims, collected, published, with_published
 from training_time_figure import COLORS, bound
-from training_time_plan import Plan, SharedStudy
+from training_time_plan import Plan, Planned, SharedStudy
 from training_time_run import Place, Point, circuit
 
 import mgdcircuits as mgd
@@ -71,7 +71,7 @@ class Run(training_time_run.Run):
         return self.point.eta / math.sqrt(self._elements[parameter.split(".")[0]])
 
 
-def planned(size: Size, options: study.Options, place: Place) -> Iterator[tuple[Run, float, int]]:
+def planned(size: Size, options: study.Options, place: Place) -> Iterator[Planned]:
     """What is to be done, in order: a run, its goal, and the iterations after which it is cut off."""
     theirs = published()
     for goal, widths, seeds in size.stages:
@@ -157,19 +157,18 @@ def draw(found: xr.Dataset, measured: xr.Dataset | None, path: Path) -> None:
 @study.command
 def main(options: study.Options) -> None:
     """Train with the mean of the estimates of nodes and weights."""
-    size, quick = SIZES[options.size], options.size == "quick"
-    kept = options.out / f"training_time{'_quick' if quick else ''}.nc"
-    measured = xr.load_dataset(kept) if kept.exists() else None
+    size = SIZES[options.size]
     SharedStudy(
-        "training_drift",
-        [circuit("backprop", 1, size.eta)],
-        AXES,
-        lambda **values: Point(eta=size.eta, **values),
+        name="training_drift",
+        spec=circuit("backprop", 1, size.eta).spec,
+        circuits=[circuit("backprop", 1, size.eta)],
+        axes=AXES,
+        point=lambda **values: Point(eta=size.eta, **values),
         planned=lambda place: planned(size, options, place),
         collect=lambda plan: collect(plan, size.eta),
-        draw=lambda found, path: draw(found, measured, path),
-        table=lambda found: compared(found, measured),
-        judged=1000 if quick else None,
+        draw=lambda found, path: draw(found, study.kept("training_time", options), path),
+        table=lambda found: compared(found, study.kept("training_time", options)),
+        judged=1000 if options.size == "quick" else None,
     ).go_on(options)
 
 

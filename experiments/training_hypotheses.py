@@ -5,7 +5,8 @@ python experiments/training_hypotheses.py --full --workers 1 --out experiments/r
 
 At d = 1 training_time.py takes longer than arXiv 2501.15403, under every rule. Here backpropagation learns with the other
 circuits, initial parameters and pixels of node_hypotheses.py, at the published learning rate. Runs are kept: after Ctrl-C what
-is there is drawn, and the same command goes on. `--workers`: threads.
+is there is drawn, and the same command goes on. Given twice at the same time, two processes share the runs. `--workers`:
+threads.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from matplotlib.figure import Figure
 from node_hypotheses import HYPOTHESES, TEXT, Hypothesis, draw_biases, finish
 from training_time import PUBLISHED_ETA, published
 from training_time_figure import bound, points
-from training_time_plan import Plan, SharedStudy, gathered, tried
+from training_time_plan import Plan, Planned, SharedStudy, gathered, tried
 from training_time_run import NETLISTS, RULES, Place
 
 import mgdcircuits as mgd
@@ -120,7 +121,7 @@ def pixels(place: Place, mean: float, deviation: float) -> Dataset:
     )
 
 
-def planned(options: study.Options, place: Place) -> Iterator[tuple[Run, float, int]]:
+def planned(options: study.Options, place: Place) -> Iterator[Planned]:
     """What is to be done, in order: a run, its goal, and the iterations after which it is cut off."""
     size, theirs = SIZES[options.size], published()
     for d, goal in size.goals.items():
@@ -193,15 +194,17 @@ def main(options: study.Options) -> None:
     """Train with other readings of the published network, and compare with its training times."""
     size = SIZES[options.size]
     SharedStudy(
-        "training_hypotheses",
-        [circuit(name, 1) for name in size.names],
-        AXES,
-        lambda **values: Point("backprop", eta=size.eta, **values),
+        name="training_hypotheses",
+        spec=circuit(PLAIN, 1).spec,
+        circuits=[circuit(name, 1) for name in size.names],
+        axes=AXES,
+        point=lambda **values: Point("backprop", eta=size.eta, **values),
         planned=lambda place: planned(options, place),
         collect=lambda plan: collected(plan, size),
         draw=draw,
         table=table,
         judged=1000,
+        further=[size.eta, *(of_the_circuit()[name].numbers() for name in size.names)],
     ).go_on(options)
 
 

@@ -25,9 +25,10 @@ import training_time_run
 import xarray as xr
 from matplotlib.figure import Figure
 from training_time import GOALS, PUBLISHED_ETA, PUBLISHED_SEEDS, published
-from training_time_plan import Plan, SharedStudy, gathered, tried
+from training_time_plan import Plan, Planned, SharedStudy, gathered, tried
 from training_time_run import Place, circuit
 
+import mgdcircuits as mgd
 from mgdcircuits import cli
 
 PLAIN = "as described"
@@ -38,37 +39,35 @@ Shapes = Mapping[str, tuple[int, ...]]
 Reading = Callable[[str, Shapes, Mapping[str, int]], float]
 
 
-def nodes(layer: str, shapes: Shapes, weights: Mapping[str, int]) -> float:
+def nodes(layer: str, shapes: Shapes, parameters: Mapping[str, int]) -> float:
     """The inputs of its neurons."""
     return math.prod(shapes[layer])
 
 
-def after_pooling(layer: str, shapes: Shapes, weights: Mapping[str, int]) -> float:
-    """Only the nodes of maps that are left after pooling, where it follows."""
-    if layer not in POOLED:
-        return nodes(layer, shapes, weights)
-    channels, *map_shape = shapes[layer]
-    return channels * math.prod(n // 2 for n in map_shape)
+def after_pooling(layer: str, shapes: Shapes, parameters: Mapping[str, int]) -> float:
+    """Only the nodes that are left after pooling, where it follows."""
+    n_channels, *sides = shapes[layer]
+    return n_channels * math.prod(n // 2 if layer in POOLED else n for n in sides)
 
 
-def channels(layer: str, shapes: Shapes, weights: Mapping[str, int]) -> float:
+def channels(layer: str, shapes: Shapes, parameters: Mapping[str, int]) -> float:
     """One node for a channel, as there is one bias."""
     return shapes[layer][0]
 
 
-def mean_of_layers(layer: str, shapes: Shapes, weights: Mapping[str, int]) -> float:
+def mean_of_layers(layer: str, shapes: Shapes, parameters: Mapping[str, int]) -> float:
     """The nodes of the network over the number of layers."""
-    return sum(nodes(one, shapes, weights) for one in LAYERS) / len(LAYERS)
+    return sum(math.prod(shapes[one]) for one in LAYERS) / len(LAYERS)
 
 
-def fewer(layer: str, shapes: Shapes, weights: Mapping[str, int]) -> float:
+def fewer(layer: str, shapes: Shapes, parameters: Mapping[str, int]) -> float:
     """Nodes or parameters, whichever are fewer."""
-    return min(nodes(layer, shapes, weights), weights[layer])
+    return min(math.prod(shapes[layer]), parameters[layer])
 
 
 def twice(longer: str) -> Reading:
     """Steps of one layer are twice as long."""
-    return lambda layer, shapes, weights: nodes(layer, shapes, weights) / (4 if layer == longer else 1)
+    return lambda layer, shapes, parameters: math.prod(shapes[layer]) / (4 if layer == longer else 1)
 
 
 READINGS: dict[str, Reading] = {
@@ -80,9 +79,21 @@ READINGS: dict[str, Reading] = {
 } | {f"{layer} twice as far": twice(layer) for layer in LAYERS}
 
 
+def counts(reading: str, circuit: mgd.Circuit) -> dict[str, float]:
+    """What each layer of a circuit counts as K."""
+    shapes = {population.name: population.shape for population in circuit.spec.populations}
+    sizes = {one: 0 for one in LAYERS}
+    for name, array in circuit.plastic.items():
+        sizes[name.split(".")[0]] += array.n
+    return {layer: READINGS[reading](layer, shapes, sizes) for layer in LAYERS}
+
+
 @dataclass(frozen=True)
 class Size:
-    """A learning rate, and in order a goal, widths, readings and how many seeds go on to it."""
+    """A learning rate, and in order a goal, widths, readings and how many seeds go on to it.
+
+    Runs are cut off after four times the published median, in proportion to 1/eta.
+    """
 
     eta: float
     stages: tuple[tuple[float, tuple[int, ...], tuple[str, ...], int], ...]
@@ -114,14 +125,10 @@ class Run(training_drift.Run):
 
     @cached_property
     def _elements(self) -> dict[str, float]:
-        """What a layer counts as K."""
-        shapes = {population.name: population.shape for population in self._circuit.spec.populations}
-        parameters = self._session.parameters
-        weights = {one: sum(p.size for name, p in parameters.items() if name.startswith(f"{one}.")) for one in LAYERS}
-        return {layer: READINGS[self.point.reading](layer, shapes, weights) for layer in LAYERS}
+        return counts(self.point.reading, self._circuit)
 
 
-def planned(size: Size, options: study.Options, place: Place) -> Iterator[tuple[Run, float, int]]:
+def planned(size: Size, options: study.Options, place: Place) -> Iterator[Planned]:
     """What is to be done, in order: a run, its goal, and the iterations after which it is cut off."""
     theirs = published()
     for goal, widths, names, seeds in size.stages:
@@ -133,12 +140,13 @@ def planned(size: Size, options: study.Options, place: Place) -> Iterator[tuple[
 
 
 def collect(plan: Plan, size: Size, drift: xr.Dataset | None) -> xr.Dataset:
-    """`relative`: iterations over those of the same seed as described, (reading, d, seed, goal). `wanted`: the same as would
-    make our medians the published ones, with a 95 % interval, (d, goal, bound)."""
+    """`relative`: iterations over those of the same seed as described, where that has reached the goal, (reading, d, seed,
+    goal). `wanted`: the same as would make our medians the published ones, with a 95 % interval, (d, goal, bound)."""
     found = gathered({run.point: run for run, _, _ in plan}.values(), AXES, GOALS, {})
-    found = found.sel(reading=[name for name in READINGS if name in found["reading"]])
+    found = found.reindex(reading=[name for name in READINGS if name in found["reading"] or name == PLAIN])
     found["iterations"] = found["iterations"].where(tried(found))
-    found["relative"] = found["iterations"] / found["iterations"].sel(reading=PLAIN)
+    plain = found["iterations"].sel(reading=PLAIN, drop=True)
+    found["relative"] = found["iterations"] / plain.where(np.isfinite(plain))
     bounds = [[wanted(drift, d, goal) for goal in found["goal"].values] for d in found["d"].values]
     found["wanted"] = (("d", "goal", "bound"), bounds)
     return found.assign_coords(bound=["low", "middle", "high"]).assign_attrs(eta=size.eta)
@@ -150,7 +158,7 @@ def wanted(drift: xr.Dataset | None, d: int, goal: float, draws: int = 4000) -> 
     if drift is None or d not in drift["d"]:
         return (np.nan,) * 3
     ours = drift["scaled"].sel(rule="node", d=d, goal=goal).values
-    ours, theirs = ours[np.isfinite(ours)], published()["node", d, goal]
+    ours, theirs = ours[~np.isnan(ours)], published()["node", d, goal]
     if not len(ours):
         return (np.nan,) * 3
     rng, sigma = np.random.default_rng(0), np.log(theirs[2] / theirs[0]) / 1.349
@@ -161,41 +169,44 @@ def wanted(drift: xr.Dataset | None, d: int, goal: float, draws: int = 4000) -> 
 
 
 def panels(found: xr.Dataset) -> list[tuple[int, float]]:
-    """Widths and goals that a run as described and others have reached."""
+    """Widths, and the last goal that runs as described and others have reached there."""
     reached = np.isfinite(found["relative"]).any("seed").sum("reading") > 1
-    return [(d, goal) for goal in found["goal"].values[1:] for d in found["d"].values if reached.sel(d=d, goal=goal)]
+    each = [(d, found["goal"].values[reached.sel(d=d).values]) for d in found["d"].values]
+    return [(d, goals[-1]) for d, goals in each if len(goals)]
 
 
 def draw(found: xr.Dataset, path: Path) -> None:
-    """Iterations over those of the same seed as described: a row for each reading, a panel for each width and goal."""
-    names, each = list(found["reading"].values), panels(found)
-    each = [one for one in each if one[1] >= 0.6] or each
-    goals = sorted({goal for _, goal in each})
-    columns = max(sum(goal == other for _, other in each) for goal in goals)
-    figure = Figure(figsize=(2.6 + 3.2 * columns, (1 + 0.27 * len(names)) * len(goals)), layout="constrained")
-    axes = figure.subplots(len(goals), columns, sharex=True, sharey=True, squeeze=False)
-    for one in axes.flat:
-        one.set_visible(False)
-    for row, goal in zip(axes, goals, strict=True):
-        for one, d in zip(row, [d for d, other in each if other == goal], strict=False):
-            one.set_visible(True)
-            low, middle, high = found["wanted"].sel(d=d, goal=goal).values
-            one.axvspan(low, high, color="#c2571a", alpha=0.15, lw=0, label="wanted: published / as described, 95 %")
-            one.axvline(middle, color="#c2571a", lw=1)
-            one.axvline(1, color="#999999", lw=0.8, ls=":")
-            for k, name in enumerate(names):
-                values = found["relative"].sel(d=d, goal=goal, reading=name).values
-                values = values[np.isfinite(values)]
-                one.plot(values, np.full(len(values), k), ".", color="#1f5fa8", alpha=0.5)
-                if len(values):
-                    one.plot(np.median(values), k, "o", color="#1f5fa8", ms=6)
-            one.set(xscale="log", title=f"d = {d}, to {goal:.0%}", xlabel="iterations / as described, same seed")
-            one.set_xticks([0.1, 0.2, 0.5, 1, 2], ["0.1", "0.2", "0.5", "1", "2"])
-            one.minorticks_off()
-            one.spines[["top", "right"]].set_visible(False)
-    axes[0, 0].set_yticks(range(len(names)), names, fontsize=8)
-    axes[0, 0].invert_yaxis()
-    axes[0, 0].legend(frameon=False, fontsize=7, loc="lower left")
+    """Iterations over those of the same seed as described: a row for each reading, a panel for each width."""
+    names, shown = list(found["reading"].values), panels(found)
+    figure = Figure(figsize=(2.6 + 3.4 * max(1, len(shown)), 1.6 + 0.29 * len(names)), layout="constrained")
+    each = figure.subplots(1, max(1, len(shown)), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, (d, goal) in zip(each, shown, strict=False):
+        low, middle, high = found["wanted"].sel(d=d, goal=goal).values
+        axes.axvspan(low, high, color="#c2571a", alpha=0.15, lw=0, label="published / ours, 95 %")
+        axes.axvline(middle, color="#c2571a", lw=1)
+        axes.axvline(1, color="#999999", lw=0.8, ls=":")
+        for row, name in enumerate(names):
+            values = found["relative"].sel(d=d, goal=goal, reading=name).dropna("seed").values
+            for value, marker, size in [*((v, ".", 5) for v in values), (np.median(values), "o", 6)][: 2 * len(values)]:
+                if np.isfinite(value):
+                    axes.plot(value, row, marker, color="#1f5fa8", ms=size, alpha=0.5 if marker == "." else 1)
+            if np.isinf(values).any():
+                axes.text(
+                    0.98,
+                    row,
+                    f"{np.isinf(values).sum()} not",
+                    transform=axes.get_yaxis_transform(),
+                    ha="right",
+                    va="center",
+                )
+        axes.set(xscale="log", title=f"d = {d}, to {goal:.0%}", xlabel="iterations / as described, same seed")
+        axes.set_xticks([0.1, 0.2, 0.5, 1, 2, 4], ["0.1", "0.2", "0.5", "1", "2", "4"])
+        axes.minorticks_off()
+        axes.spines[["top", "right"]].set_visible(False)
+    each[0].set_yticks(range(len(names)), names, fontsize=8)
+    each[0].invert_yaxis()
+    if shown:
+        each[0].legend(frameon=False, fontsize=7, loc="lower left")
     figure.savefig(path, dpi=110)
 
 
@@ -203,29 +214,31 @@ def table(found: xr.Dataset) -> Iterator[str]:
     """Medians and ranges of the iterations over those as described, and what is wanted."""
     for d, goal in panels(found):
         low, middle, high = found["wanted"].sel(d=d, goal=goal).values
-        yield f"d = {d}, to {goal:.0%}; wanted {middle:.2f} ({low:.2f} to {high:.2f})"
+        yield f"d = {d}, to {goal:.0%}; published over ours {middle:.2f} ({low:.2f} to {high:.2f})"
         for name in found["reading"].values:
-            values = found["relative"].sel(d=d, goal=goal, reading=name).values
-            if len(values := values[np.isfinite(values)]):
-                yield f"  {name}: {np.median(values):.2f} ({values.min():.2f} to {values.max():.2f})"
+            values = found["relative"].sel(d=d, goal=goal, reading=name).dropna("seed").values
+            if len(values):
+                missing = f", {np.isinf(values).sum()} of {len(values)} not reached" if np.isinf(values).any() else ""
+                yield f"  {name}: {np.median(values):.2f} ({values.min():.2f} to {values.max():.2f}){missing}"
 
 
 @study.command
 def main(options: study.Options) -> None:
     """Train by the drift of node perturbation with other lengths of steps."""
-    size, quick = SIZES[options.size], options.size == "quick"
-    kept = options.out / f"training_drift{'_quick' if quick else ''}.nc"
-    drift = xr.load_dataset(kept) if kept.exists() else None
+    size = SIZES[options.size]
+    network = circuit("backprop", 1, size.eta)
     SharedStudy(
-        "training_readings",
-        [circuit("backprop", 1, size.eta)],
-        AXES,
-        lambda **values: Point("node", eta=size.eta, **values),
+        name="training_readings",
+        spec=network.spec,
+        circuits=[network],
+        axes=AXES,
+        point=lambda **values: Point("node", eta=size.eta, **values),
         planned=lambda place: planned(size, options, place),
-        collect=lambda plan: collect(plan, size, drift),
+        collect=lambda plan: collect(plan, size, study.kept("training_drift", options)),
         draw=draw,
         table=table,
-        judged=1000 if quick else None,
+        judged=1000 if options.size == "quick" else None,
+        further={name: counts(name, network) for name in READINGS},
     ).go_on(options)
 
 

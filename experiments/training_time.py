@@ -20,7 +20,7 @@ import numpy as np
 import study
 import xarray as xr
 from training_time_figure import bound, draw_fixed
-from training_time_plan import Plan, SharedStudy, gathered, tried
+from training_time_plan import Plan, Planned, SharedStudy, gathered, tried
 from training_time_run import OWN_CODES, RULES, Place, Point, Run, circuit
 
 from mgdcircuits import cli
@@ -76,7 +76,7 @@ FIXED = {
 }
 
 
-def planned(fixed: Fixed, options: study.Options, place: Place) -> Iterator[tuple[Run, float, int]]:
+def planned(fixed: Fixed, options: study.Options, place: Place) -> Iterator[Planned]:
     """What is to be done, in order: a run, its goal, and the iterations after which it is cut off."""
     medians = {key: quartiles[1] for key, quartiles in published().items()}
     for stage in fixed.stages:
@@ -192,10 +192,11 @@ def main(options: study.Options) -> None:
     """Measure iterations to an accuracy at the published learning rate."""
     fixed = FIXED[options.size]
     SharedStudy(
-        "training_time",
-        [circuit(rule, 1, fixed.eta) for rule in (*RULES, OWN_CODES)],
-        AXES,
-        lambda **values: Point(eta=fixed.eta, **values),
+        name="training_time",
+        spec=circuit("weight", 1, fixed.eta).spec,
+        circuits=[circuit(rule, 1, fixed.eta) for rule in (*RULES, OWN_CODES)],
+        axes=AXES,
+        point=lambda **values: Point(eta=fixed.eta, **values),
         planned=lambda place: planned(fixed, options, place),
         collect=lambda plan: collect(plan, fixed.eta),
         draw=draw_fixed,

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import study
@@ -19,10 +20,13 @@ from filelock import FileLock
 from training_time_run import Place, Point, Rows, Run
 
 import mgdcircuits as mgd
+from mgdcircuits.netlist.spec import CircuitSpec
 from mgdcircuits.record import run_attributes
 
-Plan = Iterable[tuple[Run, float, int]]
-"""Runs with their goals and the iterations after which they are cut off; a run may come again with a further goal."""
+Planned = tuple[Run, float, int]
+"""A run, its goal, and the iterations after which it is cut off."""
+Plan = Iterable[Planned]
+"""What is to be done, in order; a run may come again with a further goal."""
 INTERRUPTED, FINISHED = "interrupted", "finished"
 
 
@@ -40,7 +44,7 @@ def work_through(plan: Plan) -> str:
 
     After Ctrl-C it is `interrupted`, and so it is while other processes are at work on some of the runs.
     """
-    busy: dict[Point, tuple[Run, float, int]] = {}
+    busy: dict[Point, Planned] = {}
     try:
         for run, goal, limit in plan:
             tell(run, goal, run.advance(goal, limit))
@@ -102,9 +106,9 @@ class Summary(Mapping[Point, Rows]):
         return len(self._now())
 
 
-def furthest(plan: Plan) -> list[tuple[Run, float, int]]:
+def furthest(plan: Plan) -> list[Planned]:
     """Each run once, with the last of its goals."""
-    found: dict[Point, tuple[Run, float, int]] = {}
+    found: dict[Point, Planned] = {}
     for run, goal, limit in plan:
         if run.point not in found or goal > found[run.point][1]:
             found[run.point] = run, goal, limit
@@ -164,11 +168,12 @@ def recalled(path: Path, digest: str, axes: Mapping[str, str], point: Callable[.
     return found
 
 
-def digest_of(circuits: Iterable[mgd.Circuit]) -> str:
-    """SHA-256 of netlists with what they include, and of their parameters and clocks."""
+def digest_of(circuits: Iterable[mgd.Circuit], further: Any = None) -> str:
+    """SHA-256 of netlists with what they include, of their parameters and clocks, and of further facts (as JSON)."""
     each = [run_attributes(circuit.spec) for circuit in circuits]
     names = ("netlist_sha256", "parameters", "clocks")
-    return hashlib.sha256(json.dumps([[facts[name] for name in names] for facts in each]).encode()).hexdigest()
+    told = [[facts[name] for name in names] for facts in each] + ([] if further is None else [further])
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def tried(found: xr.Dataset) -> xr.DataArray:
@@ -183,8 +188,10 @@ class SharedStudy:
 
     name
         Of the summary and the figure, and of the folder of runs that are not complete.
-    circuits
-        Their netlists are those that a summary must have been made with to be gone on from; the first one describes it.
+    spec
+        The circuit by which the summary is described.
+    circuits, further
+        With these netlists, and with what else distinguishes its runs, a summary must have been made to be gone on from.
     axes, point
         As in `gathered` and `recalled`.
     planned
@@ -200,19 +207,20 @@ class SharedStudy:
     """
 
     name: str
+    spec: CircuitSpec
     circuits: Sequence[mgd.Circuit]
     axes: Mapping[str, str]
     point: Callable[..., Point]
     planned: Callable[[Place], Plan]
-    collect: Callable[[Sequence[tuple[Run, float, int]]], xr.Dataset]
+    collect: Callable[[Sequence[Planned]], xr.Dataset]
     draw: Callable[[xr.Dataset, Path], None]
     table: Callable[[xr.Dataset], Iterable[str]]
     judged: int | None = None
+    further: Any = None
 
     def go_on(self, options: study.Options) -> None:
         """Let its runs go on, write the summary and the figure of what there is then, and print the table."""
-        suffix = "_quick" if options.size == "quick" else ""
-        folder, digest = options.out / f"{self.name}{suffix}.parts", digest_of(self.circuits)
+        folder, digest = options.out / f"{self.name}{options.suffix}.parts", digest_of(self.circuits, self.further)
         known = Summary(folder.with_suffix(".nc"), digest, self.axes, self.point)
         place = Place(folder, options.workers, self.judged, known)
         state = work_through(self.planned(place))
@@ -223,7 +231,7 @@ class SharedStudy:
                 return
             found = self.collect(plan)
             facts = {"processor_seconds": float(found["processor_seconds"].sum()), "state": state, "digest": digest}
-            path = study.keep(found.assign_attrs(facts), self.name, self.circuits[0].spec, options)
+            path = study.keep(found.assign_attrs(facts), self.name, self.spec, options)
             self.draw(found, path.with_suffix(".png"))
             print("\n".join(self.table(found)))
             tidy(place, state, furthest(plan))

@@ -194,8 +194,9 @@ class Run:
 
     def _new_session(self) -> mgd.Session:
         data = None if self._exact else self._data
-        how = {"threads": self.place.threads, "on_nan": "continue", "learns": not self._exact}
-        return mgd.Session(self._circuit, batch=BATCH, seed=self.point.seed, data=data, **how)
+        return mgd.Session(
+            self._circuit, batch=BATCH, seed=self.point.seed, threads=self.place.threads, data=data, on_nan="continue"
+        )
 
     @property
     def _exact(self) -> bool:

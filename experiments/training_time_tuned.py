@@ -167,9 +167,8 @@ def alone(place: Place) -> Iterator[None]:
 @study.command
 def main(options: study.Options) -> None:
     """Measure iterations to an accuracy at tuned learning rates."""
-    suffix = "_quick" if options.size == "quick" else ""
-    folder = options.out / f"training_time_tuned{suffix}.parts"
-    place = Place(folder, options.workers, 1000 if suffix else None)
+    folder = options.out / f"training_time_tuned{options.suffix}.parts"
+    place = Place(folder, options.workers, 1000 if options.size == "quick" else None)
     with alone(place):
         state = work_through(planned(options, place))
         if (found := collect(options, place)) is not None:

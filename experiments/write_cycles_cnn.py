@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import study
 import training_time_run
 import xarray as xr
-from training_time_plan import Plan, SharedStudy, furthest, gathered, tried
+from training_time_plan import Plan, Planned, SharedStudy, furthest, gathered, tried
 from training_time_run import NETLISTS, RULES, Place
 from write_cycles_cnn_figure import draw, published, table
 
@@ -103,7 +103,7 @@ def next_row(iteration: int, window: int) -> int:
     return iteration + window * max(1, round(min(max(20, iteration / 10), 1000) / window))
 
 
-def planned(options: study.Options, place: Place) -> Iterator[tuple[Run, float, int]]:
+def planned(options: study.Options, place: Place) -> Iterator[Planned]:
     """What is to be done, in order: a run, its goal, and the iterations after which it is cut off."""
     size = SIZES[options.size]
     theirs = {tau: iterations for tau, _, iterations in published(0.8)}
@@ -129,10 +129,11 @@ def collected(plan: Plan) -> xr.Dataset:
 def main(options: study.Options) -> None:
     """Measure updates and iterations to an accuracy against tau_theta, and draw them beside the published ones."""
     SharedStudy(
-        "write_cycles_cnn",
-        [circuit(Point("weight", 4, 0.01, 1))],
-        AXES,
-        lambda **values: Point("weight", **values),
+        name="write_cycles_cnn",
+        spec=circuit(Point("weight", 4, 0.01, 1)).spec,
+        circuits=[circuit(Point("weight", 4, 0.01, 1))],
+        axes=AXES,
+        point=lambda **values: Point("weight", **values),
         planned=lambda place: planned(options, place),
         collect=lambda plan: collected(furthest(plan)),
         draw=draw,

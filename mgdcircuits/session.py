@@ -68,8 +68,6 @@ class Session(SpikingSession):
     on_nan
         What `step` does when a cost, a parameter or a state becomes infinite or not a number: ``"stop"`` with a RunError
         that says where and why, or ``"continue"``.
-    learns
-        Whether `step` will be called. Without, only costs and gradients are compiled, which takes less time.
 
     Raises
     ------
@@ -89,7 +87,6 @@ class Session(SpikingSession):
         threads: int = 1,
         data: Any = None,
         on_nan: str = "stop",
-        learns: bool = True,
     ) -> None:
         if target not in TARGETS:
             raise RunError(f"target {target!r} is unknown; expected one of {', '.join(TARGETS)}")
@@ -109,8 +106,8 @@ class Session(SpikingSession):
         self.seeds = seeds
         self.target_name = target
         self.program, self.clocks = builder.build(circuit)
-        made, self._phases = _target(target), ITERATE if learns else EVALUATE
-        self.target: Target = made(self.program, self.clocks, seeds, self.batch, np.dtype(dtype), threads, self._phases)
+        made = _target(target)
+        self.target: Target = made(self.program, self.clocks, seeds, self.batch, np.dtype(dtype), threads)
         self.pinned = False
         self._pace = Pace()
         self._watch = Watch(self) if on_nan == "stop" else None
@@ -305,8 +302,6 @@ class Session(SpikingSession):
         """As `step`, in slices of about 0.05 s; gives the iterations done so far after each."""
         if not self.circuit.spec.learning and self.circuit.spec.trial is None:
             raise RunError(f"{self.circuit.name}: the netlist has no `learning`, so there is nothing to step")
-        if self._phases != ITERATE:
-            raise RunError("this session was made with learns=False: make another one to step")
         if self.circuit.spec.task is not None and not self.pinned and self.target.data is None:
             raise RunError("nothing to show: call present(x, y) or set_data(...) first")
         yield from self._advance(n)
@@ -433,7 +428,7 @@ class Session(SpikingSession):
             wide.__dict__.pop("parameters", None)
             wide.batch = self.batch if self.batch >= WIDE or n <= self.batch else min(WIDE, n)
             made = type(self.target)
-            phases = self._phases if wide.batch == self.batch else EVALUATE  # the same batch has its library already
+            phases = ITERATE if wide.batch == self.batch else EVALUATE  # the same batch has its library already
             wide.target = made(
                 self.program, self.clocks, self.seeds, wide.batch, self.target.dtype, self.target.threads, phases
             )

@@ -239,23 +239,36 @@ def test_training_readings(tmp_path, monkeypatch):
     assert relative.sel(reading="as described") == 1 and relative.sel(reading="channels") < 0.9
     assert "channels: 0." in printed and (tmp_path / "training_readings_quick.png").stat().st_size > 10_000
     monkeypatch.syspath_prepend(ROOT / "experiments")
-    from training_readings import LAYERS, READINGS, wanted
+    from training_readings import SIZES, Point, Run, collect, counts, draw, table, wanted
     from training_time import circuit
+    from training_time_run import Place, Rows
 
     network = circuit("node", 2, 1.0)
-    shapes = {population.name: population.shape for population in network.spec.populations}
-    counts = {
-        name: [reading(layer, shapes, dict.fromkeys(LAYERS, 100)) for layer in LAYERS]
-        for name, reading in READINGS.items()
-    }
-    assert sum(counts["as described"]) == 5_514  # table 1 of arXiv 2501.15403
-    assert counts["nodes after pooling"] == [1568, 392, 784, 196, 392, 72, 8, 8, 10]
-    assert counts["channels"] == [2, 2, 4, 4, 8, 8, 8, 8, 10]
-    assert counts["nodes or parameters"] == [100] * 6 + [8, 8, 10]
-    assert counts["conv3 twice as far"] == [n / 4 if k == 2 else n for k, n in enumerate(counts["as described"])]
+    plain = list(counts("as described", network).values())
+    assert sum(plain) == 5_514  # table 1 of arXiv 2501.15403
+    assert list(counts("nodes after pooling", network).values()) == [1568, 392, 784, 196, 392, 72, 8, 8, 10]
+    assert list(counts("channels", network).values()) == [2, 2, 4, 4, 8, 8, 8, 8, 10]
+    assert list(counts("nodes or parameters", network).values()) == [20, 38, 76, 148, 296, 392, 8, 8, 10]
+    assert list(counts("conv3 twice as far", network).values()) == [n / 4 if k == 2 else n for k, n in enumerate(plain)]
     scaled = xr.DataArray([[[[66_900.0 * 2]] * 3]], {"rule": ["node"], "d": [2], "seed": [1, 2, 3], "goal": [0.6]})
     low, middle, high = wanted(scaled.to_dataset(name="scaled"), 2, 0.6)
     assert low < middle == 0.5 < high < 0.6 and np.isnan(wanted(None, 2, 0.6)).all()
+
+    def run(reading, seed, *rows):
+        point = Point("node", 1, 0.5, seed, reading=reading)
+        return Run(point, Place(tmp_path / "none", 1, known={point: Rows(rows)})), 0.4, 10
+
+    plan = [
+        run("as described", 1, (5, 0.3), (10, 0.3)), run("as described", 2, (5, 0.3), (10, 0.5)),
+        run("channels", 1, (5, 0.5)), run("channels", 2, (5, 0.3), (10, 0.3)),
+    ]  # fmt: skip
+    found = collect(plan, SIZES["quick"], None)
+    assert np.isnan(found["relative"].sel(goal=0.4, seed=1)).all()  # there is nothing to compare with
+    assert found["relative"].sel(goal=0.4, seed=2, reading="channels", d=1) == np.inf
+    assert "d = 1, to 20%" in next(iter(table(found)))
+    draw(found, tmp_path / "some.png")
+    assert not list(table(nothing := collect(plan[:1], SIZES["quick"], None)))
+    draw(nothing, tmp_path / "none.png")
 
 
 @pytest.fixture

@@ -155,8 +155,9 @@ class Live:
     def __init__(self, case: Case) -> None:
         override = {"d" if "cnn" in case.netlist else "h": case.width}
         circuit = mgd.load(NETLISTS / f"{case.netlist}.yaml", **override)
-        how = {"target": case.target, "dtype": case.dtype, "learns": False}
-        self.session = mgd.Session(circuit, batch=case.batch, members=case.members, seed=3, **how)
+        self.session = mgd.Session(
+            circuit, batch=case.batch, members=case.members, seed=3, target=case.target, dtype=case.dtype
+        )
         rng = np.random.default_rng([case.width, case.batch, case.members])
         set_parameters(self.session, rng)
         parameters = members_of(self.session)

@@ -50,7 +50,7 @@ def _view(pointer: int, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
     return np.frombuffer(memoryview(flat), dtype).reshape(shape)
 
 
-LATER = (("gradient",), ("per_sample_gradient",))
+LATER = (("gradient",), ("per_sample_gradient",), ITERATE)
 
 
 class _Compiled:

@@ -8,6 +8,7 @@ compare equal whatever their order. Order itself is tested on reals, bit by bit.
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -429,10 +430,10 @@ def topology_source() -> str:
 
 
 @pytest.fixture(scope="module")
-def libraries(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> dict[str, ctypes.CDLL]:
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ctypes.CDLL]:
     """Both libraries; test processes side by side share them, and the first that needs them compiles."""
     base = tmp_path_factory.getbasetemp()
-    folder = (base if worker_id == "master" else base.parent) / "runtime_headers"
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "runtime_headers"
     folder.mkdir(exist_ok=True)
     running = {}
     with FileLock(folder / "lock"):
@@ -442,9 +443,9 @@ def libraries(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> dict[
             (folder / f"{name}.cpp").write_text(source)
             command = [COMPILER, *FLAGS.split(), *WARNINGS.split(), f"-I{INCLUDE}", f"{name}.cpp", "-o", f"{name}.so"]
             running[name] = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+        errors = {name: process.communicate()[1] for name, process in running.items()}
         for name, process in running.items():
-            _, errors = process.communicate()
-            assert process.returncode == 0, f"{name}.cpp does not compile:\n{errors[:8000]}"
+            assert process.returncode == 0, f"{name}.cpp does not compile:\n{errors[name][:8000]}"
     return {name: ctypes.CDLL(str(folder / f"{name}.so")) for name in ("math", "topology")}
 
 
