@@ -65,6 +65,11 @@ def fewer(layer: str, shapes: Shapes, parameters: Mapping[str, int]) -> float:
     return min(math.prod(shapes[layer]), parameters[layer])
 
 
+def parameters_of_kernels(layer: str, shapes: Shapes, parameters: Mapping[str, int]) -> float:
+    """Parameters in convolutions, nodes in dense layers."""
+    return parameters[layer] if layer.startswith("conv") else math.prod(shapes[layer])
+
+
 def twice(longer: str) -> Reading:
     """Steps of one layer are twice as long."""
     return lambda layer, shapes, parameters: math.prod(shapes[layer]) / (4 if layer == longer else 1)
@@ -75,6 +80,7 @@ READINGS: dict[str, Reading] = {
     "nodes after pooling": after_pooling,
     "nodes of the network / 9": mean_of_layers,
     "nodes or parameters": fewer,
+    "parameters of kernels": parameters_of_kernels,
     "channels": channels,
 } | {f"{layer} twice as far": twice(layer) for layer in LAYERS}
 
@@ -103,7 +109,10 @@ SIZES = {
     "quick": Size(0.5, ((0.4, (1,), (PLAIN, "channels"), 1),)),
     "full": Size(
         0.05,
-        ((0.6, (2, 1, 4), tuple(READINGS), 3),),
+        (
+            (0.6, (2, 1, 4), tuple(READINGS), 3),
+            (0.8, (2, 4, 1), ("nodes or parameters", "nodes after pooling", "parameters of kernels"), 3),
+        ),
     ),
 }
 
@@ -140,12 +149,16 @@ def planned(size: Size, options: study.Options, place: Place) -> Iterator[Planne
 
 
 def collect(plan: Plan, size: Size, drift: xr.Dataset | None) -> xr.Dataset:
-    """`relative`: iterations over those of the same seed as described, where that has reached the goal, (reading, d, seed,
-    goal). `wanted`: the same as would make our medians the published ones, with a 95 % interval, (d, goal, bound)."""
+    """`relative`: iterations over those of the same seed as described, where that has reached the goal (here, or in
+    training_drift.py), (reading, d, seed, goal). `wanted`: the same as would make our medians the published ones, with a 95 %
+    interval, (d, goal, bound)."""
     found = gathered({run.point: run for run, _, _ in plan}.values(), AXES, GOALS, {})
     found = found.reindex(reading=[name for name in READINGS if name in found["reading"] or name == PLAIN])
     found["iterations"] = found["iterations"].where(tried(found))
     plain = found["iterations"].sel(reading=PLAIN, drop=True)
+    if drift is not None and "node" in drift["rule"]:
+        the_same = drift["iterations"].sel(rule="node", drop=True).reindex_like(plain)
+        plain = plain.where(np.isfinite(plain), the_same)
     found["relative"] = found["iterations"] / plain.where(np.isfinite(plain))
     bounds = [[wanted(drift, d, goal) for goal in found["goal"].values] for d in found["d"].values]
     found["wanted"] = (("d", "goal", "bound"), bounds)
@@ -168,58 +181,69 @@ def wanted(drift: xr.Dataset | None, d: int, goal: float, draws: int = 4000) -> 
     return low, theirs[1] / np.median(ours), high
 
 
-def panels(found: xr.Dataset) -> list[tuple[int, float]]:
-    """Widths, and the last goal that runs as described and others have reached there."""
-    reached = np.isfinite(found["relative"]).any("seed").sum("reading") > 1
-    each = [(d, found["goal"].values[reached.sel(d=d).values]) for d in found["d"].values]
-    return [(d, goals[-1]) for d, goals in each if len(goals)]
+def panels(found: xr.Dataset) -> list[tuple[float, int, list[str]]]:
+    """Goals and widths, and the readings by which runs have gone on to them, if those as described have reached them, too."""
+    each = []
+    for goal in found["goal"].values:
+        for d in found["d"].values:
+            tried_by = found["relative"].sel(d=d, goal=goal).notnull().any("seed") & (found["reading"] != PLAIN)
+            if tried_by.any():
+                each.append((goal, d, list(found["reading"].values[tried_by.values])))
+    return each
 
 
 def draw(found: xr.Dataset, path: Path) -> None:
-    """Iterations over those of the same seed as described: a row for each reading, a panel for each width."""
-    names, shown = list(found["reading"].values), panels(found)
-    figure = Figure(figsize=(2.6 + 3.4 * max(1, len(shown)), 1.6 + 0.29 * len(names)), layout="constrained")
-    each = figure.subplots(1, max(1, len(shown)), sharex=True, sharey=True, squeeze=False)[0]
-    for axes, (d, goal) in zip(each, shown, strict=False):
+    """Iterations over those of the same seed as described: a row for each reading, a panel for each width and goal."""
+    each = panels(found)
+    goals = sorted({goal for goal, *_ in each})[-2:]
+    each = [(goals.index(goal), list(found["d"].values).index(d), names) for goal, d, names in each if goal in goals]
+    rows = [max(len(names) for k, _, names in each if k == row) for row in range(len(goals))]
+    columns = found.sizes["d"]
+    figure = Figure(figsize=(2.4 + 3.2 * columns, 1 + sum(1.2 + 0.24 * n for n in rows)), layout="constrained")
+    grid = figure.subplots(
+        max(1, len(rows)), columns, sharex=True, squeeze=False, height_ratios=[n + 2 for n in rows] or None
+    )
+    for axes in grid.flat:
+        axes.set_visible(False)
+    for row, column, names in each:
+        goal, d = goals[row], found["d"].values[column]
+        axes = grid[row, column]
+        axes.set_visible(True)
         low, middle, high = found["wanted"].sel(d=d, goal=goal).values
         axes.axvspan(low, high, color="#c2571a", alpha=0.15, lw=0, label="published / ours, 95 %")
         axes.axvline(middle, color="#c2571a", lw=1)
         axes.axvline(1, color="#999999", lw=0.8, ls=":")
-        for row, name in enumerate(names):
+        for k, name in enumerate(names):
             values = found["relative"].sel(d=d, goal=goal, reading=name).dropna("seed").values
-            for value, marker, size in [*((v, ".", 5) for v in values), (np.median(values), "o", 6)][: 2 * len(values)]:
-                if np.isfinite(value):
-                    axes.plot(value, row, marker, color="#1f5fa8", ms=size, alpha=0.5 if marker == "." else 1)
-            if np.isinf(values).any():
-                axes.text(
-                    0.98,
-                    row,
-                    f"{np.isinf(values).sum()} not",
-                    transform=axes.get_yaxis_transform(),
-                    ha="right",
-                    va="center",
-                )
-        axes.set(xscale="log", title=f"d = {d}, to {goal:.0%}", xlabel="iterations / as described, same seed")
-        axes.set_xticks([0.1, 0.2, 0.5, 1, 2, 4], ["0.1", "0.2", "0.5", "1", "2", "4"])
+            finite = values[np.isfinite(values)]
+            axes.plot(finite, np.full(len(finite), k), ".", color="#1f5fa8", alpha=0.5)
+            if np.isfinite(middle := np.median(values)):
+                axes.plot(middle, k, "o", color="#1f5fa8", ms=6)
+            if len(finite) < len(values):
+                axes.annotate(f"{len(values) - len(finite)} not reached", (4.5, k), fontsize=7, ha="right", va="center")
+        axes.set(xscale="log", xlim=(0.2, 5), ylim=(len(names) - 0.5, -0.5), title=f"d = {d}, to {goal:.0%}")
+        axes.set_yticks(
+            range(len(names)), names if column == min(c for r, c, _ in each if r == row) else [], fontsize=8
+        )
+        axes.set_xticks([0.25, 0.5, 1, 2, 4], ["0.25", "0.5", "1", "2", "4"])
+        axes.tick_params(labelbottom=True)
         axes.minorticks_off()
         axes.spines[["top", "right"]].set_visible(False)
-    each[0].set_yticks(range(len(names)), names, fontsize=8)
-    each[0].invert_yaxis()
-    if shown:
-        each[0].legend(frameon=False, fontsize=7, loc="lower left")
+    figure.supxlabel("iterations / as described, same seed")
+    if each:
+        grid[each[0][0], each[0][1]].legend(frameon=False, fontsize=7, loc="lower right")
     figure.savefig(path, dpi=110)
 
 
 def table(found: xr.Dataset) -> Iterator[str]:
     """Medians and ranges of the iterations over those as described, and what is wanted."""
-    for d, goal in panels(found):
+    for goal, d, names in panels(found):
         low, middle, high = found["wanted"].sel(d=d, goal=goal).values
         yield f"d = {d}, to {goal:.0%}; published over ours {middle:.2f} ({low:.2f} to {high:.2f})"
-        for name in found["reading"].values:
+        for name in names:
             values = found["relative"].sel(d=d, goal=goal, reading=name).dropna("seed").values
-            if len(values):
-                missing = f", {np.isinf(values).sum()} of {len(values)} not reached" if np.isinf(values).any() else ""
-                yield f"  {name}: {np.median(values):.2f} ({values.min():.2f} to {values.max():.2f}){missing}"
+            missing = f", {np.isinf(values).sum()} of {len(values)} not reached" if np.isinf(values).any() else ""
+            yield f"  {name}: {np.median(values):.2f} ({values.min():.2f} to {values.max():.2f}){missing}"
 
 
 @study.command

@@ -249,6 +249,7 @@ def test_training_readings(tmp_path, monkeypatch):
     assert list(counts("nodes after pooling", network).values()) == [1568, 392, 784, 196, 392, 72, 8, 8, 10]
     assert list(counts("channels", network).values()) == [2, 2, 4, 4, 8, 8, 8, 8, 10]
     assert list(counts("nodes or parameters", network).values()) == [20, 38, 76, 148, 296, 392, 8, 8, 10]
+    assert list(counts("parameters of kernels", network).values()) == [20, 38, 76, 148, 296, 584, 8, 8, 10]
     assert list(counts("conv3 twice as far", network).values()) == [n / 4 if k == 2 else n for k, n in enumerate(plain)]
     scaled = xr.DataArray([[[[66_900.0 * 2]] * 3]], {"rule": ["node"], "d": [2], "seed": [1, 2, 3], "goal": [0.6]})
     low, middle, high = wanted(scaled.to_dataset(name="scaled"), 2, 0.6)
