@@ -24,7 +24,7 @@ import training_drift
 import training_time_run
 import xarray as xr
 from matplotlib.figure import Figure
-from training_time import GOALS, PUBLISHED_ETA, PUBLISHED_SEEDS, published
+from training_time import GOALS, PUBLISHED_ETA, PUBLISHED_SEEDS, aims, published
 from training_time_plan import Plan, Planned, SharedStudy, gathered, tried
 from training_time_run import Place, circuit
 
@@ -94,6 +94,9 @@ def counts(reading: str, circuit: mgd.Circuit) -> dict[str, float]:
     return {layer: READINGS[reading](layer, shapes, sizes) for layer in LAYERS}
 
 
+CLOSER = ("nodes after pooling", "nodes or parameters")  # what the first stage left
+
+
 @dataclass(frozen=True)
 class Size:
     """A learning rate, and in order a goal, widths, readings and how many seeds go on to it.
@@ -111,7 +114,9 @@ SIZES = {
         0.05,
         (
             (0.6, (2, 1, 4), tuple(READINGS), 3),
-            (0.8, (2, 4, 1), ("nodes or parameters", "nodes after pooling", "parameters of kernels"), 3),
+            (0.8, (2, 4), CLOSER, 3),
+            (0.6, (1, 2, 4), CLOSER, 10),
+            (0.8, (1,), CLOSER, 3),
         ),
     ),
 }
@@ -152,9 +157,10 @@ def collect(plan: Plan, size: Size, drift: xr.Dataset | None) -> xr.Dataset:
     """`relative`: iterations over those of the same seed as described, where that has reached the goal (here, or in
     training_drift.py), (reading, d, seed, goal). `wanted`: the same as would make our medians the published ones, with a 95 %
     interval, (d, goal, bound)."""
-    found = gathered({run.point: run for run, _, _ in plan}.values(), AXES, GOALS, {})
+    ends = aims(plan)
+    found = gathered({run.point: run for run, _, _ in plan}.values(), AXES, GOALS, {"aim": lambda run: ends[run.point]})
     found = found.reindex(reading=[name for name in READINGS if name in found["reading"] or name == PLAIN])
-    found["iterations"] = found["iterations"].where(tried(found))
+    found["iterations"] = found["iterations"].where(tried(found) & (found["goal"] <= found["aim"] + 1e-9))
     plain = found["iterations"].sel(reading=PLAIN, drop=True)
     if drift is not None and "node" in drift["rule"]:
         the_same = drift["iterations"].sel(rule="node", drop=True).reindex_like(plain)
@@ -167,11 +173,12 @@ def collect(plan: Plan, size: Size, drift: xr.Dataset | None) -> xr.Dataset:
 
 def wanted(drift: xr.Dataset | None, d: int, goal: float, draws: int = 4000) -> tuple[float, float, float]:
     """The published median over ours by the drift, with a 95 % interval: our seeds are drawn anew, the published ones from a
-    log-normal with their quartiles."""
+    log-normal with their quartiles. Our seeds that were cut off count with what they had done."""
     if drift is None or d not in drift["d"]:
         return (np.nan,) * 3
-    ours = drift["scaled"].sel(rule="node", d=d, goal=goal).values
-    ours, theirs = ours[~np.isnan(ours)], published()["node", d, goal]
+    one, theirs = drift.sel(rule="node", d=d), published()["node", d, goal]
+    scaled = one["scaled"].sel(goal=goal)
+    ours = scaled.where(~np.isinf(scaled), one["done"] * drift.attrs["eta"] / PUBLISHED_ETA).dropna("seed").values
     if not len(ours):
         return (np.nan,) * 3
     rng, sigma = np.random.default_rng(0), np.log(theirs[2] / theirs[0]) / 1.349
@@ -220,8 +227,8 @@ def draw(found: xr.Dataset, path: Path) -> None:
             if np.isfinite(middle := np.median(values)):
                 axes.plot(middle, k, "o", color="#1f5fa8", ms=6)
             if len(finite) < len(values):
-                axes.annotate(f"{len(values) - len(finite)} not reached", (4.5, k), fontsize=7, ha="right", va="center")
-        axes.set(xscale="log", xlim=(0.2, 5), ylim=(len(names) - 0.5, -0.5), title=f"d = {d}, to {goal:.0%}")
+                axes.annotate(f"{len(values) - len(finite)} not reached", (11, k), fontsize=7, ha="right", va="center")
+        axes.set(xscale="log", xlim=(0.2, 12), ylim=(len(names) - 0.5, -0.5), title=f"d = {d}, to {goal:.0%}")
         axes.set_yticks(
             range(len(names)), names if column == min(c for r, c, _ in each if r == row) else [], fontsize=8
         )

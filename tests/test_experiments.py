@@ -252,7 +252,8 @@ def test_training_readings(tmp_path, monkeypatch):
     assert list(counts("parameters of kernels", network).values()) == [20, 38, 76, 148, 296, 584, 8, 8, 10]
     assert list(counts("conv3 twice as far", network).values()) == [n / 4 if k == 2 else n for k, n in enumerate(plain)]
     scaled = xr.DataArray([[[[66_900.0 * 2]] * 3]], {"rule": ["node"], "d": [2], "seed": [1, 2, 3], "goal": [0.6]})
-    low, middle, high = wanted(scaled.to_dataset(name="scaled"), 2, 0.6)
+    drift = scaled.to_dataset(name="scaled").assign(done=scaled.isel(goal=0, drop=True)).assign_attrs(eta=1e-3)
+    low, middle, high = wanted(drift, 2, 0.6)
     assert low < middle == 0.5 < high < 0.6 and np.isnan(wanted(None, 2, 0.6)).all()
 
     def run(reading, seed, *rows):
