@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -85,6 +86,37 @@ def slopes_of_nodes(block: Block) -> Convergence:
     return weight_perturbation(np.concatenate([layer.slopes.mean(0).ravel() for layer in block]))
 
 
+def pooled(block: Block) -> Block:
+    """The nodes that are left after pooling by 2 x 2, as layers of one channel each; a block before no pool as it is.
+
+    Only one node of a window has a slope: the winner, through which the parameters enter the pooled node.
+    """
+    (layer,) = block
+    n_samples, n_channels, n_positions = layer.slopes.shape
+    side = math.isqrt(n_positions)
+    if n_positions == 1 or np.count_nonzero(layer.slopes) > layer.slopes.size / 4:
+        return block
+    half = side // 2
+    square = np.arange(n_positions).reshape(side, side)[: 2 * half, : 2 * half]
+    windows = square.reshape(half, 2, half, 2).swapaxes(1, 2).reshape(half**2, 4)
+    found = []
+    for slopes in layer.slopes.swapaxes(0, 1):
+        each = slopes[:, windows]
+        winners = np.take_along_axis(windows[None], np.abs(each).argmax(-1)[..., None], -1)
+        found.append(NodeLayer(each.sum(-1)[:, None], np.take_along_axis(layer.inputs, winners, 1)))
+    return found
+
+
+def after_pooling(block: Block) -> Convergence:
+    """Nodes are perturbed after pooling."""
+    return node_perturbation(pooled(block))
+
+
+def own_codes_after_pooling(block: Block) -> Convergence:
+    """The same, with a code for each sample."""
+    return node_perturbation(pooled(block), own_codes=True)
+
+
 def draw_biases(session: mgd.Session, limit: Callable[[int, int], float], seed: int) -> None:
     """Biases other than 0."""
     random = np.random.default_rng((seed, 99))  # not the numbers that choose images
@@ -145,6 +177,8 @@ def mean_pooling() -> str:
 HYPOTHESES = {
     "one code for the batch (as described)": Hypothesis(),
     "a code for each sample": Hypothesis(own_codes),
+    "nodes perturbed after pooling": Hypothesis(after_pooling),
+    "after pooling, with a code for each sample": Hypothesis(own_codes_after_pooling),
     "angle between slopes of nodes, not of weights": Hypothesis(slopes_of_nodes),
     "angle of the kernels, biases left out": Hypothesis(without_biases),
     "a batch of one sample": Hypothesis(batch=1),

@@ -432,3 +432,18 @@ def test_node_hypotheses(tmp_path):
     assert 0.5 < weights["a batch of one class"] / weights["a batch of one sample"] < 2
     wrong = hypotheses("nonsense")
     assert wrong.returncode == 2 and "there are: one code" in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+def test_nodes_after_pooling(monkeypatch):
+    """They are as many as the pools have units, their estimate has the same mean, and less noise."""
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    from node_hypotheses import Hypothesis, after_pooling, as_described, pooled
+
+    blocks = Hypothesis(batch=5).blocks(2, 1)
+    counts = [sum(layer.slopes[0].size for layer in pooled(block)) for block in blocks]
+    assert counts == [2 * 784, 2 * 196, 4 * 196, 4 * 49, 8 * 49, 8 * 9, 8, 8, 10]
+    for (before,), after in ((block, pooled(block)) for block in blocks):
+        together = np.concatenate([layer.gradient() for layer in after])
+        np.testing.assert_allclose(together, before.gradient(), rtol=1e-9, atol=1e-15)
+    plain, changed = (Hypothesis(rule, batch=5).iterations(2, 1)[0] for rule in (as_described, after_pooling))
+    assert changed < plain
