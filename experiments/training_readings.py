@@ -117,6 +117,7 @@ SIZES = {
             (0.8, (2, 4), CLOSER, 3),
             (0.6, (1, 2, 4), CLOSER, 10),
             (0.8, (1,), CLOSER, 3),
+            (0.8, (2,), CLOSER, 10),
         ),
     ),
 }
@@ -243,14 +244,19 @@ def draw(found: xr.Dataset, path: Path) -> None:
 
 
 def table(found: xr.Dataset) -> Iterator[str]:
-    """Medians and ranges of the iterations over those as described, and what is wanted."""
+    """Medians and ranges of the iterations over those as described, what is wanted, and medians over the published ones."""
     for goal, d, names in panels(found):
         low, middle, high = found["wanted"].sel(d=d, goal=goal).values
         yield f"d = {d}, to {goal:.0%}; published over ours {middle:.2f} ({low:.2f} to {high:.2f})"
         for name in names:
             values = found["relative"].sel(d=d, goal=goal, reading=name).dropna("seed").values
-            missing = f", {np.isinf(values).sum()} of {len(values)} not reached" if np.isinf(values).any() else ""
-            yield f"  {name}: {np.median(values):.2f} ({values.min():.2f} to {values.max():.2f}){missing}"
+            missing = f", {np.isinf(values).sum()} not reached" if np.isinf(values).any() else ""
+            every = found["iterations"].sel(d=d, goal=goal, reading=name).dropna("seed").values
+            ratio = np.median(every) * found.attrs["eta"] / PUBLISHED_ETA / published()["node", d, goal][1]
+            yield (
+                f"  {name}: {np.median(values):.2f} ({values.min():.2f} to {values.max():.2f}; {len(values)} seeds{missing}); "
+                f"{ratio:.2f} of the published median"
+            )
 
 
 @study.command
