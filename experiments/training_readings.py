@@ -205,7 +205,8 @@ def draw(found: xr.Dataset, path: Path) -> None:
     each = panels(found)
     goals = sorted({goal for goal, *_ in each})[-2:]
     each = [(goals.index(goal), list(found["d"].values).index(d), names) for goal, d, names in each if goal in goals]
-    rows = [max(len(names) for k, _, names in each if k == row) for row in range(len(goals))]
+    shown = [[n for n in READINGS if any(n in names for k, _, names in each if k == row)] for row in range(len(goals))]
+    rows = [len(names) for names in shown]
     columns = found.sizes["d"]
     figure = Figure(figsize=(2.4 + 3.2 * columns, 1 + sum(1.2 + 0.24 * n for n in rows)), layout="constrained")
     grid = figure.subplots(
@@ -221,7 +222,9 @@ def draw(found: xr.Dataset, path: Path) -> None:
         axes.axvspan(low, high, color="#c2571a", alpha=0.15, lw=0, label="published / ours, 95 %")
         axes.axvline(middle, color="#c2571a", lw=1)
         axes.axvline(1, color="#999999", lw=0.8, ls=":")
-        for k, name in enumerate(names):
+        for k, name in enumerate(shown[row]):
+            if name not in names:
+                continue
             values = found["relative"].sel(d=d, goal=goal, reading=name).dropna("seed").values
             finite = values[np.isfinite(values)]
             axes.plot(finite, np.full(len(finite), k), ".", color="#1f5fa8", alpha=0.5)
@@ -229,10 +232,9 @@ def draw(found: xr.Dataset, path: Path) -> None:
                 axes.plot(middle, k, "o", color="#1f5fa8", ms=6)
             if len(finite) < len(values):
                 axes.annotate(f"{len(values) - len(finite)} not reached", (11, k), fontsize=7, ha="right", va="center")
-        axes.set(xscale="log", xlim=(0.2, 12), ylim=(len(names) - 0.5, -0.5), title=f"d = {d}, to {goal:.0%}")
-        axes.set_yticks(
-            range(len(names)), names if column == min(c for r, c, _ in each if r == row) else [], fontsize=8
-        )
+        axes.set(xscale="log", xlim=(0.2, 12), ylim=(rows[row] - 0.5, -0.5), title=f"d = {d}, to {goal:.0%}")
+        first = column == min(c for k, c, _ in each if k == row)
+        axes.set_yticks(range(rows[row]), shown[row] if first else [""] * rows[row], fontsize=8)
         axes.set_xticks([0.25, 0.5, 1, 2, 4], ["0.25", "0.5", "1", "2", "4"])
         axes.tick_params(labelbottom=True)
         axes.minorticks_off()
