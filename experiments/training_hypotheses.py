@@ -105,7 +105,7 @@ class Run(training_time_run.Run):
 
 def circuit(hypothesis: str, d: int) -> mgd.Circuit:
     """The network as it would be."""
-    text = TEXT.format(netlist=NETLISTS / RULES["backprop"], changes=of_the_circuit()[hypothesis].changes)
+    text = TEXT.format(netlist=(NETLISTS / RULES["backprop"]).resolve(), changes=of_the_circuit()[hypothesis].changes)
     return mgd.load(text, d=d, target_off=0.01)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from mgdcircuits import checkpoint
 from mgdcircuits.datasets import Dataset
 from mgdcircuits.interrupts import Held
 
-NETLISTS = study.FOLDER.parent / "netlists"
+NETLISTS = Path(os.path.relpath(study.FOLDER.parent / "netlists"))  # checkpoints say it, and are kept in git
 RULES = {
     "backprop": "fashion_mnist_cnn.yaml",  # its own rule is not used: the exact gradient of the same circuit is
     "node": "fashion_mnist_cnn_np.yaml",
@@ -114,7 +115,7 @@ class Place:
 def circuit(rule: str, d: int, eta: float) -> mgd.Circuit:
     """The published network and settings: steps of normalised length, smoothed targets."""
     netlist = NETLISTS / RULES["node" if rule == OWN_CODES else rule]
-    text = OWN_CODES_TEXT.format(netlist=netlist) if rule == OWN_CODES else netlist
+    text = OWN_CODES_TEXT.format(netlist=netlist.resolve()) if rule == OWN_CODES else netlist
     return mgd.load(text, d=d, eta=eta, normalise=1, target_off=0.01)
 
 

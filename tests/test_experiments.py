@@ -14,6 +14,7 @@ import xarray as xr
 from filelock import FileLock
 
 import mgdcircuits as mgd
+from mgdcircuits.checkpoint import read
 from mgdcircuits.progress import Progress
 
 ROOT = Path(__file__).parent.parent
@@ -313,6 +314,7 @@ def test_a_training_run_goes_on(tmp_path, runs):
         point, pieces = runs.Point(rule, 1, 0.1, 1), runs.Place(tmp_path / "pieces", 1, 1000)
         whole = runs.Run(point, runs.Place(tmp_path / "whole", 1, 1000))
         assert whole.advance(goal=1, limit=20)
+        assert not Path(read(whole.path).about["file"]).is_absolute()  # kept ones are in git
         assert runs.Run(point, pieces).advance(goal=1, limit=10)
         for stops, at in ((Stops, 13), (StopsThen, 15)):
             with pytest.raises(KeyboardInterrupt):
