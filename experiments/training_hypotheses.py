@@ -11,7 +11,6 @@ threads.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,14 +26,14 @@ from node_hypotheses import HYPOTHESES, TEXT, Hypothesis, draw_biases, finish
 from training_time import PUBLISHED_ETA, published
 from training_time_figure import bound, points
 from training_time_plan import Plan, Planned, SharedStudy, gathered, tried
-from training_time_run import NETLISTS, RULES, Place
+from training_time_run import NETLISTS, RULES, Place, Point
 
 import mgdcircuits as mgd
 from mgdcircuits import cli
 from mgdcircuits.datasets import Dataset
 
 GOALS = (0.2, 0.4)
-AXES = {"hypothesis": "hypothesis", "d": "d", "seed": "seed"}
+AXES = {"hypothesis": "variant", "d": "d", "seed": "seed"}
 PLAIN = "as described"
 COLORS = {0.2: "#1f5fa8", 0.4: "#c2571a"}
 
@@ -69,24 +68,12 @@ SIZES = {
 }
 
 
-@dataclass(frozen=True)
-class Point(training_time_run.Point):
-    """What distinguishes a run."""
-
-    hypothesis: str = PLAIN
-
-    def __str__(self) -> str:
-        return f"{super().__str__()}_{re.sub(r'[^A-Za-z0-9]+', '_', self.hypothesis)}"
-
-
 class Run(training_time_run.Run):
     """A run of another circuit, from other initial parameters, or on other pixels."""
 
-    point: Point
-
     @property
     def _hypothesis(self) -> Hypothesis:
-        return of_the_circuit()[self.point.hypothesis]
+        return of_the_circuit()[self.point.variant]
 
     @property
     def _data(self) -> Dataset:
@@ -100,7 +87,7 @@ class Run(training_time_run.Run):
 
     @property
     def _circuit(self) -> mgd.Circuit:
-        return circuit(self.point.hypothesis, self.point.d)
+        return circuit(self.point.variant, self.point.d)
 
 
 def circuit(hypothesis: str, d: int) -> mgd.Circuit:
@@ -128,7 +115,7 @@ def planned(options: study.Options, place: Place) -> Iterator[Planned]:
         limit = round(2 * theirs["backprop", d, goal][1] * PUBLISHED_ETA / size.eta)
         for name in size.names:
             for seed in range(options.seed, options.seed + size.seeds):
-                yield Run(Point("backprop", d, size.eta, seed, hypothesis=name), place), goal, limit
+                yield Run(Point("backprop", d, size.eta, seed, variant=name), place), goal, limit
 
 
 def collected(plan: Plan, size: Size) -> xr.Dataset:

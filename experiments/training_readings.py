@@ -11,7 +11,6 @@ of one layer that are twice as long. Runs are kept, and shared by processes, as 
 from __future__ import annotations
 
 import math
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,12 +20,11 @@ from pathlib import Path
 import numpy as np
 import study
 import training_drift
-import training_time_run
 import xarray as xr
 from matplotlib.figure import Figure
 from training_time import GOALS, PUBLISHED_ETA, PUBLISHED_SEEDS, aims, published
 from training_time_plan import Plan, Planned, SharedStudy, gathered, tried
-from training_time_run import Place, circuit
+from training_time_run import Place, Point, circuit
 
 import mgdcircuits as mgd
 from mgdcircuits import cli
@@ -34,7 +32,7 @@ from mgdcircuits import cli
 PLAIN = "as described"
 POOLED = ("conv2", "conv4", "conv6")
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6", "dense1", "dense2", "logits")
-AXES = {"reading": "reading", "d": "d", "seed": "seed"}
+AXES = {"reading": "variant", "d": "d", "seed": "seed"}
 Shapes = Mapping[str, tuple[int, ...]]
 Reading = Callable[[str, Shapes, Mapping[str, int]], float]
 
@@ -123,24 +121,12 @@ SIZES = {
 }
 
 
-@dataclass(frozen=True)
-class Point(training_time_run.Point):
-    """What distinguishes a run."""
-
-    reading: str = PLAIN
-
-    def __str__(self) -> str:
-        return f"{super().__str__()}_{re.sub(r'[^A-Za-z0-9]+', '_', self.reading)}"
-
-
 class Run(training_drift.Run):
     """A run by the drift of nodes, with other lengths of the steps of layers."""
 
-    point: Point
-
     @cached_property
     def _elements(self) -> dict[str, float]:
-        return counts(self.point.reading, self._circuit)
+        return counts(self.point.variant, self._circuit)
 
 
 def planned(size: Size, options: study.Options, place: Place) -> Iterator[Planned]:
@@ -151,7 +137,7 @@ def planned(size: Size, options: study.Options, place: Place) -> Iterator[Planne
             limit = round(4 * theirs["node", d, goal][1] * PUBLISHED_ETA / size.eta)
             for name in names:
                 for seed in range(options.seed, options.seed + seeds):
-                    yield Run(Point("node", d, size.eta, seed, reading=name), place), goal, limit
+                    yield Run(Point("node", d, size.eta, seed, variant=name), place), goal, limit
 
 
 def collect(plan: Plan, size: Size, drift: xr.Dataset | None) -> xr.Dataset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -47,17 +48,19 @@ PIECE = 100
 
 @dataclass(frozen=True)
 class Point:
-    """What distinguishes a run. `tuning`: it is judged on validation samples, which it does not learn from."""
+    """What distinguishes a run. `tuning`: it is judged on validation samples, which it does not learn from. `variant`: what is
+    other than usual in it, in words."""
 
     rule: str
     d: int
     eta: float
     seed: int
     tuning: bool = False
+    variant: str = ""
 
     def __str__(self) -> str:
-        tuning = "_tuning" if self.tuning else ""
-        return f"{self.rule}_d{self.d}_eta{self.eta:g}_seed{self.seed}{tuning}"
+        further = ("_tuning" if self.tuning else "") + (f"_{self.variant}" if self.variant else "")
+        return f"{self.rule}_d{self.d}_eta{self.eta:g}_seed{self.seed}" + re.sub(r"[^A-Za-z0-9]+", "_", further)
 
 
 @dataclass(frozen=True)

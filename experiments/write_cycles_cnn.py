@@ -128,10 +128,11 @@ def collected(plan: Plan) -> xr.Dataset:
 @study.command
 def main(options: study.Options) -> None:
     """Measure updates and iterations to an accuracy against tau_theta, and draw them beside the published ones."""
+    network = circuit(Point("weight", 4, 0.01, 1))
     SharedStudy(
         name="write_cycles_cnn",
-        spec=circuit(Point("weight", 4, 0.01, 1)).spec,
-        circuits=[circuit(Point("weight", 4, 0.01, 1))],
+        spec=network.spec,
+        circuits=[network],
         axes=AXES,
         point=lambda **values: Point("weight", **values),
         planned=lambda place: planned(options, place),

@@ -240,9 +240,9 @@ def test_training_readings(tmp_path, monkeypatch):
     assert relative.sel(reading="as described") == 1 and relative.sel(reading="channels") < 0.9
     assert "channels: 0." in printed and (tmp_path / "training_readings_quick.png").stat().st_size > 10_000
     monkeypatch.syspath_prepend(ROOT / "experiments")
-    from training_readings import SIZES, Point, Run, collect, counts, draw, table, wanted
+    from training_readings import SIZES, Run, collect, counts, draw, table, wanted
     from training_time import circuit
-    from training_time_run import Place, Rows
+    from training_time_run import Place, Point, Rows
 
     network = circuit("node", 2, 1.0)
     plain = list(counts("as described", network).values())
@@ -258,7 +258,7 @@ def test_training_readings(tmp_path, monkeypatch):
     assert low < middle == 0.5 < high < 0.6 and np.isnan(wanted(None, 2, 0.6)).all()
 
     def run(reading, seed, *rows):
-        point = Point("node", 1, 0.5, seed, reading=reading)
+        point = Point("node", 1, 0.5, seed, variant=reading)
         return Run(point, Place(tmp_path / "none", 1, known={point: Rows(rows)})), 0.4, 10
 
     plan = [
