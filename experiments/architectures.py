@@ -176,7 +176,7 @@ def main(options: study.Options) -> None:
             pair.append(part(case, rule, seeds, options.out, options.size))
             print(f"{case}, {rule}: {float(pair[-1]['seconds']):.0f} s", flush=True)
         found.append(xr.concat(pair, "rule", **how))
-    joined = xr.concat(found, "case", **how).drop_encoding()  # the files of the cases know how long their own names are
+    joined = xr.concat(found, "case", **how)
     joined = joined.assign_coords(case=list(map(str, cases)), family=("case", [case.family for case in cases]))
     joined.attrs["seconds"] = float(joined["seconds"].sum())  # those of earlier calls count too
     path = study.keep(joined, "architectures", cases[0].circuit("weight").spec, options)

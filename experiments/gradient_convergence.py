@@ -4,8 +4,8 @@ python experiments/gradient_convergence.py --quick
 python experiments/gradient_convergence.py --full --out experiments/results
 
 A seed is a network at its initial parameters and 100 training images that stay; nothing is updated. The accumulated
-estimate of weight or node perturbation (layer by layer) is compared with the exact gradient over the same images, and with
-what `mgdcircuits.analysis` predicts from gradients alone.
+estimate of weight or node perturbation (layer by layer; or in each layer of those that are fewer) is compared with the exact
+gradient over the same images, and with what `mgdcircuits.analysis` predicts from gradients alone.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import node_or_weight
 import numpy as np
 import study
 import xarray as xr
-from gradient_convergence_figure import all_classes, draw
+from gradient_convergence_figure import draw, is_plain
+from node_or_weight import NODE_OR_WEIGHT
 
 import mgdcircuits as mgd
 from mgdcircuits import cli, randomness
@@ -27,7 +29,8 @@ from mgdcircuits.analysis.convergence import Accumulated, draws_until, exponent,
 from mgdcircuits.analysis.prediction import Prediction, parameter_blocks, predict
 from mgdcircuits.record import run_attributes
 
-NETLISTS = {"weight": "fashion_mnist_cnn_paper.yaml", "node": "fashion_mnist_cnn_np.yaml"}
+FILES = {"weight": "fashion_mnist_cnn_paper.yaml", "node": "fashion_mnist_cnn_np.yaml"}
+RULES = (*FILES, NODE_OR_WEIGHT)
 BATCH = 100
 ROWS = 40
 DEGREES = {"degrees_15": 15.0, "cos_95": float(np.degrees(np.arccos(0.95)))}
@@ -44,11 +47,10 @@ class Case:
     iterations: int = 0
     classes: int = 10
     dither: float = 0.0  # uniform noise on the pixels: no two are equal, so that no maximum of a pool is tied
-    only: int = -1  # the first images of this class instead of any images; -1: any
 
     def __str__(self) -> str:
         also = (f", {self.classes} classes" if self.classes != 10 else "") + (", dithered" if self.dither else "")
-        return f"{self.rule} d={self.d}{also}" + (f", class {self.only} only" if self.only >= 0 else "")
+        return f"{self.rule} d={self.d}{also}"
 
 
 SIZES = {
@@ -66,10 +68,10 @@ SIZES = {
         *(Case("node", 1, 10, 5, 2000, classes) for classes in (2, 5)),
         Case("node", 2, 10, 5, 5000),
         Case("node", 4, 3, 3, 6000),
-        Case("node", 1, 10, 10, 2000, only=0),
-        Case("node", 2, 10, 5, 5000, only=0),
-        Case("node", 4, 10, 5, 10000, only=0),
-        *(Case("weight", d, 10, only=0) for d in (1, 2, 4)),
+        Case(NODE_OR_WEIGHT, 1, 10, 10, 2000),
+        Case(NODE_OR_WEIGHT, 2, 10, 5, 5000),
+        Case(NODE_OR_WEIGHT, 4, 10, 5, 12000),
+        *(Case(NODE_OR_WEIGHT, 1, 10, 5, 2000, classes) for classes in (2, 5)),
     ),
 }
 
@@ -81,11 +83,12 @@ class Seeds:
         self.case = case
         self.numbers = list(range(first, first + case.seeds))
         options = {"d": case.d, "classes": case.classes, "tau_theta": "1000000000*iteration", "target_off": 0.01}
-        self.circuit = mgd.load(study.FOLDER.parent / "netlists" / NETLISTS[case.rule], **options)
+        own = case.rule == NODE_OR_WEIGHT
+        netlist = node_or_weight.netlist(case.d) if own else study.NETLISTS / FILES[case.rule]
+        self.circuit = mgd.load(netlist, **options)
         data = mgd.datasets.load("fashion_mnist", classes=range(case.classes))
         any_of = np.arange(len(data.x_train))
-        first = np.flatnonzero(data.y_train == case.only)[:BATCH]
-        chosen = [self._images(seed, any_of) if case.only < 0 else first for seed in self.numbers]
+        chosen = [self._images(seed, any_of) for seed in self.numbers]
         self.x = np.stack([data.x_train[index] * np.float32(data.scale) for index in chosen])
         self.y = np.stack([data.y_train[index] for index in chosen])
         if case.dither:
@@ -183,9 +186,14 @@ def published() -> np.ndarray:
     return table[["train_method", "d", *columns, "n_seeds"]]
 
 
+def published_rule(rule: str) -> str:
+    """What stands beside a rule in figure 3: a reading of node perturbation beside the published one."""
+    return "node" if rule == NODE_OR_WEIGHT else rule
+
+
 def compared(found: xr.Dataset) -> Iterator[str]:
     """Lines that compare iterations to 15 degrees with the published ones, and the law with the measurement."""
-    yield f"{'':24}{'N':>8}{'nodes':>8}{'K_eff':>9}{'measured/law':>15}{'to 15 deg: law':>16}{'measured':>10}  published"
+    yield f"{'':36}{'N':>8}{'nodes':>8}{'K_eff':>9}{'measured/law':>15}{'to 15 deg: law':>16}{'measured':>10}  published"
     known = {(row[0], row[1]): row for row in published()}
     for k in range(found.sizes["case"]):
         one = found.isel(case=k)
@@ -197,11 +205,11 @@ def compared(found: xr.Dataset) -> Iterator[str]:
         until = until[np.isfinite(until)]
         measured = f"{np.median(until):,.0f}" if len(until) else ""
         line = (
-            f"{name:24}{int(one['n_parameters']):8,}{int(one['n_nodes']):8,}{float(one['predicted_k_eff'].median()):9,.1f}"
+            f"{name:36}{int(one['n_parameters']):8,}{int(one['n_nodes']):8,}{float(one['predicted_k_eff'].median()):9,.1f}"
             f"{law:>15}{float(one['predicted_degrees_15'].median()):16,.0f}{measured:>10}"
         )
-        row = known.get((str(one["rule"].values), int(one["d"])))
-        if row is not None and all_classes(one):
+        row = known.get((published_rule(str(one["rule"].values)), int(one["d"])))
+        if row is not None and is_plain(one):
             inside = [row[2] / 1.15 <= m <= row[4] * 1.15 for m in (float(one["predicted_degrees_15"].median()),)]
             inside += [row[2] / 1.15 <= np.median(until) <= row[4] * 1.15] if len(until) else []
             line += f"  {row[2]:,.0f} {row[3]:,.0f} {row[4]:,.0f}: {'inside' if all(inside) else 'OUTSIDE'}"
@@ -213,21 +221,19 @@ def slopes(found: xr.Dataset) -> Iterator[str]:
     """Exponents of iterations to 15 degrees over N, on the published sizes."""
     table = published()
     cases = [found.isel(case=k) for k in range(found.sizes["case"])]
-    for rule in NETLISTS:
-        rows = [row for row in table if row[0] == rule]
+    for rule in RULES:
+        rows = [row for row in table if row[0] == published_rule(rule)]
         sizes = {int(row[1]): row for row in rows}
-        for only in (-1, 0):
-            plain = [one for one in cases if one["rule"] == rule and all_classes(one) and int(one["only"]) == only]
-            ours = {int(one["d"]): one for one in plain if int(one["d"]) in sizes}
-            if len(ours) < 2:
-                continue
-            n = [float(one["n_parameters"]) for one in ours.values()]
-            law = exponent(n, [float(one["predicted_degrees_15"].median()) for one in ours.values()])
-            quartiles = np.array([list(sizes[d])[2:5] for d in ours])
-            low, high = exponent_interval(n, quartiles, int(rows[0][5]))
-            theirs = exponent(n, list(quartiles[:, 1]))
-            images = "" if only < 0 else f", class {only} only"
-            yield f"{rule}{images}: exponent of N: law {law:.2f}; published {theirs:.2f} ({low:.2f} to {high:.2f})"
+        plain = [one for one in cases if one["rule"] == rule and is_plain(one)]
+        ours = {int(one["d"]): one for one in plain if int(one["d"]) in sizes}
+        if len(ours) < 2:
+            continue
+        n = [float(one["n_parameters"]) for one in ours.values()]
+        law = exponent(n, [float(one["predicted_degrees_15"].median()) for one in ours.values()])
+        quartiles = np.array([list(sizes[d])[2:5] for d in ours])
+        low, high = exponent_interval(n, quartiles, int(rows[0][5]))
+        theirs = exponent(n, list(quartiles[:, 1]))
+        yield f"{rule}: exponent of N: law {law:.2f}; published {theirs:.2f} ({low:.2f} to {high:.2f})"
 
 
 def finished(path: Path, seed: int) -> dict[Case, xr.Dataset]:
@@ -237,8 +243,6 @@ def finished(path: Path, seed: int) -> dict[Case, xr.Dataset]:
     kept = xr.load_dataset(path)
     if kept.attrs["first_seed"] != seed:
         return {}
-    if "only" not in kept.coords:  # a dataset from before
-        kept = kept.assign_coords(only=("case", np.full(kept.sizes["case"], Case.only)))
     rows = [kept.isel(case=[k]) for k in range(kept.sizes["case"])]
     return {case_of(row): row for row in rows}
 

@@ -9,43 +9,45 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
+from node_or_weight import NODE_OR_WEIGHT
 
 from mgdcircuits.analysis.theory import Convergence
 
-COLORS = {"weight": "#c2571a", "node": "#1f5fa8"}
-ONE_CLASS = "#3d8a4d"
+COLORS = {"weight": "#c2571a", "node": "#1f5fa8", NODE_OR_WEIGHT: "#8b4fb0"}
+TITLES = {
+    "weight": "weight perturbation, layer by layer",
+    "node": "node perturbation, layer by layer",
+    NODE_OR_WEIGHT: "nodes or weights of a layer, whichever are fewer",
+}
 SHADES = {1: "#f2a65a", 2: "#d9722b", 4: "#a8431a", 8: "#5f1f0d", 16: "#2b0d05", 32: "#000000"}
-CLASS_SHADES = {1: "#8fcf9a", 2: "#3d8a4d", 4: "#1b4a25"}
 NODE_SHADES = {1: "#7fb2e5", 2: "#3f83c7", 4: "#1f5fa8", 8: "#12375f", 16: "#081a30"}
+EITHER_SHADES = {1: "#c9a3e0", 2: "#8b4fb0", 4: "#4d2466"}
 
 
 def draw(found: xr.Dataset, published: np.ndarray, path: Path) -> None:
-    """Six panels into a file."""
-    figure = Figure(figsize=(15, 8.4), layout="constrained")
-    axes = figure.subplots(2, 3)
+    """Eight panels into a file."""
+    figure = Figure(figsize=(19.5, 8.4), layout="constrained")
+    axes = figure.subplots(2, 4)
     cases = [found.isel(case=k) for k in range(found.sizes["case"])]
-    plain = [one for one in cases if _is_plain(one)]
-    for column, rule in enumerate(("weight", "node")):
-        angles(axes[0, column], [one for one in cases if one["rule"] == rule and all_classes(one)], rule)
-    lengths(axes[0, 2], plain)
-    weights = [one for one in plain if one["rule"] == "weight" and _measured(one) > 1]
-    layers(axes[1, 0], max(weights, key=lambda one: float(one["iteration"].max())))
-    sizes(axes[1, 1], plain, published)
-    of_a_class(axes[1, 1], [one for one in cases if int(one["only"]) >= 0])
-    classes(axes[1, 2], [one for one in cases if int(one["only"]) < 0])
+    plain = [one for one in cases if is_plain(one)]
+    for column, rule in enumerate(COLORS):
+        angles(axes[0, column], [one for one in plain if one["rule"] == rule], rule)
+    lengths(axes[0, 3], plain)
+    for column, rule in enumerate(("weight", NODE_OR_WEIGHT)):
+        measured = [one for one in plain if one["rule"] == rule and _measured(one) > 1]
+        layers(axes[1, column], max(measured, key=lambda one: float(one["iteration"].max()), default=None))
+    sizes(axes[1, 2], plain, published)
+    classes(axes[1, 3], cases)
     for one in axes.flat:
         one.spines[["top", "right"]].set_visible(False)
+        one.set_visible(one.has_data())
     figure.suptitle("Gradient convergence of multiplexed gradient descent: solid, points: measured; dashed: predicted")
     figure.savefig(path, dpi=110)
 
 
-def all_classes(one: xr.Dataset) -> bool:
+def is_plain(one: xr.Dataset) -> bool:
     """Whether a case has all classes, and pixels as they are, so that it can be compared with the published ones."""
     return int(one["classes"]) == 10 and not float(one["dither"])
-
-
-def _is_plain(one: xr.Dataset) -> bool:
-    return all_classes(one) and int(one["only"]) < 0
 
 
 def _measured(one: xr.Dataset) -> int:
@@ -53,9 +55,9 @@ def _measured(one: xr.Dataset) -> int:
 
 
 def _shade(one: xr.Dataset) -> str:
-    if int(one["only"]) >= 0:
-        return CLASS_SHADES[int(one["d"])]
-    return (SHADES if one["rule"] == "weight" else NODE_SHADES)[int(one["d"])]
+    return {"weight": SHADES, "node": NODE_SHADES, NODE_OR_WEIGHT: EITHER_SHADES}[str(one["rule"].values)][
+        int(one["d"])
+    ]
 
 
 def _law(one: xr.Dataset, seed: int) -> Convergence:
@@ -85,22 +87,22 @@ def angles(axes: Axes, cases: list[xr.Dataset], rule: str) -> None:
         rows = _rows(one)
         n = one["iteration"].values[rows]
         label = f"d = {int(one['d'])}, {count} seed" + ("s" if count > 1 else "")
-        label += f", class {int(one['only'])} only" if int(one["only"]) >= 0 else ""
         _band(axes, n, _degrees(one["cosine"].values[rows, :count]), _shade(one), label)
         law = np.median([_law(one, k).degrees(n) for k in range(count)], axis=0)
         axes.plot(n, law, color=_shade(one), linestyle="--")
+    if not axes.has_data():
+        return
     axes.axhline(15, color="k", linewidth=0.6, linestyle=":")
     axes.set(xscale="log", ylim=(0, 92), xlabel="iterations", ylabel="angle to the exact gradient (°)")
-    axes.set_title(f"{rule} perturbation, layer by layer", fontsize=10)
-    if any(_measured(one) for one in cases):
-        axes.legend(frameon=False, fontsize=8)
+    axes.set_title(TITLES[rule], fontsize=10)
+    axes.legend(frameon=False, fontsize=8)
 
 
 def lengths(axes: Axes, cases: list[xr.Dataset]) -> None:
     """Length of the estimate over that of the gradient."""
     for one in cases:
         count = _measured(one)
-        if not count or int(one["d"]) > 2:
+        if not count or int(one["d"]) > 2 or one["rule"] == NODE_OR_WEIGHT:
             continue
         rows = _rows(one)
         n = one["iteration"].values[rows]
@@ -113,8 +115,10 @@ def lengths(axes: Axes, cases: list[xr.Dataset]) -> None:
     axes.legend(frameon=False, fontsize=8)
 
 
-def layers(axes: Axes, one: xr.Dataset) -> None:
+def layers(axes: Axes, one: xr.Dataset | None) -> None:
     """Angle within each layer."""
+    if one is None:
+        return
     rows, count = _rows(one), _measured(one)
     n = one["iteration"].values[rows]
     names = one["block"].values
@@ -168,20 +172,6 @@ def sizes(axes: Axes, cases: list[xr.Dataset], published: np.ndarray) -> None:
     axes.plot([], [], "o", color="grey", markersize=4, markerfacecolor="none", label="seed, from its measured noise")
     axes.set(xscale="log", yscale="log", xlabel="parameters N", ylabel="iterations to 15°")
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.legend(frameon=False, fontsize=7)
-
-
-def of_a_class(axes: Axes, cases: list[xr.Dataset]) -> None:
-    """Nodes with images of one class, into the same panel."""
-    chosen = [one for one in cases if one["rule"] == "node"]
-    if not chosen:
-        return
-    x = [0.89 * float(one["n_parameters"]) for one in chosen]
-    low, middle, high = np.array([one["predicted_degrees_15"].quantile([0.25, 0.5, 0.75]).values for one in chosen]).T
-    axes.errorbar(x, middle, [middle - low, high - middle], color=ONE_CLASS, marker="x", markersize=5, linestyle="--",
-                  linewidth=1, label=f"node: law, class {int(chosen[0]['only'])} only")  # fmt: skip
-    for place, one in zip(x, chosen, strict=True):
-        _seeds(axes, one, place, ONE_CLASS)
     axes.legend(frameon=False, fontsize=7)
 
 

@@ -40,7 +40,6 @@ from mgdcircuits.datasets import Dataset
 from mgdcircuits.record import run_attributes
 
 DEGREES = 15.0
-NETLISTS = study.FOLDER.parent / "netlists"
 TEXT = "include: {netlist}\ncircuit: node_hypotheses\n{changes}"
 INITIAL = "kinds: {{weights: {{initial: {{w: '{}'}}}}}}"
 MEAN, DEVIATION = 0.2860, 0.3530  # of the pixels of Fashion-MNIST between 0 and 1
@@ -117,6 +116,23 @@ def own_codes_after_pooling(block: Block) -> Convergence:
     return node_perturbation(pooled(block), own_codes=True)
 
 
+def of_weights(block: Block) -> Convergence:
+    """The parameters of the block are perturbed."""
+    return weight_perturbation(np.concatenate([layer.gradient().ravel() for layer in block]))
+
+
+def whichever_are_fewer(block: Block) -> Convergence:
+    """A layer perturbs its nodes or its parameters."""
+    nodes = sum(layer.slopes[0].size for layer in block)
+    parameters = sum(layer.gradient().size for layer in block)
+    return as_described(block) if nodes < parameters else of_weights(block)
+
+
+def weights_of_kernels(block: Block) -> Convergence:
+    """Convolutions perturb their parameters, and dense layers their nodes."""
+    return of_weights(block) if block[0].slopes.shape[-1] > 1 else as_described(block)
+
+
 def draw_biases(session: mgd.Session, limit: Callable[[int, int], float], seed: int) -> None:
     """Biases other than 0."""
     random = np.random.default_rng((seed, 99))  # not the numbers that choose images
@@ -145,7 +161,7 @@ class Hypothesis:
     def blocks(self, d: int, seed: int) -> list[Block]:
         """The circuit at its initial parameters with some training images."""
         data = samples()
-        text = TEXT.format(netlist=NETLISTS / "fashion_mnist_cnn_np.yaml", changes=self.changes)
+        text = TEXT.format(netlist=study.NETLISTS / "fashion_mnist_cnn_np.yaml", changes=self.changes)
         session = mgd.Session(mgd.load(text, d=d, target_off=0.01), batch=self.batch, seed=seed, target="numpy")
         if self.biases:
             draw_biases(session, self.biases, seed)
@@ -157,8 +173,7 @@ class Hypothesis:
     def iterations(self, d: int, seed: int) -> tuple[float, float]:
         """Until 15 degrees, with nodes and with weights."""
         blocks = self.blocks(d, seed)
-        gradients = [np.concatenate([layer.gradient().ravel() for layer in block]) for block in blocks]
-        nodes, weights = combined(map(self.rule, blocks)), combined(map(weight_perturbation, gradients))
+        nodes, weights = combined(map(self.rule, blocks)), combined(map(of_weights, blocks))
         return nodes.draws(DEGREES), weights.draws(DEGREES)
 
 
@@ -170,7 +185,7 @@ def samples() -> Dataset:
 
 def mean_pooling() -> str:
     """The same chain with other pools."""
-    text = (NETLISTS / "fashion_mnist_cnn.yaml").read_text(encoding="utf-8")
+    text = (study.NETLISTS / "fashion_mnist_cnn.yaml").read_text(encoding="utf-8")
     return "chain:\n" + text.split("\nchain:\n")[1].split("\n\n")[0].replace("max_pool", "mean_pool")
 
 
@@ -179,6 +194,8 @@ HYPOTHESES = {
     "a code for each sample": Hypothesis(own_codes),
     "nodes perturbed after pooling": Hypothesis(after_pooling),
     "after pooling, with a code for each sample": Hypothesis(own_codes_after_pooling),
+    "nodes or parameters of a layer, the fewer": Hypothesis(whichever_are_fewer),
+    "parameters of convolutions, nodes of dense layers": Hypothesis(weights_of_kernels),
     "angle between slopes of nodes, not of weights": Hypothesis(slopes_of_nodes),
     "angle of the kernels, biases left out": Hypothesis(without_biases),
     "a batch of one sample": Hypothesis(batch=1),
@@ -264,7 +281,7 @@ def work(found: xr.Dataset, wanted: xr.Dataset, path: Path | None) -> None:
 def keep(found: xr.Dataset, path: Path, state: str) -> None:
     """Write the dataset."""
     found["iterations"].attrs = {"long_name": f"predicted iterations to {DEGREES:g} degrees"}
-    circuit = mgd.load(NETLISTS / "fashion_mnist_cnn_np.yaml", target_off=0.01)
+    circuit = mgd.load(study.NETLISTS / "fashion_mnist_cnn_np.yaml", target_off=0.01)
     study.write(found.assign_attrs(run_attributes(circuit.spec, title="node hypotheses", state=state)), path)
 
 

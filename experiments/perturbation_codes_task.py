@@ -49,7 +49,7 @@ class Task:
     def __init__(self, name: str) -> None:
         self.name = name
         files = {"letters": "letters.yaml", "digits": "digits_mlp.yaml"}
-        self.netlist = study.FOLDER.parent / "netlists" / files[name]
+        self.netlist = study.NETLISTS / files[name]
         self.replaced = {"letters": "mgd", "digits": "wp"}[name]
         self.sizes = {"digits": {"h": 16}}.get(name, {})
         data = mgd.datasets.load(name)

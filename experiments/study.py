@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from mgdcircuits.training import Interrupted
 
 FOLDER = Path(__file__).resolve().parent
 PUBLISHED = FOLDER / "published"
+NETLISTS = Path(os.path.relpath(FOLDER.parent / "netlists"))  # checkpoints name it, and are kept in git
 FOLDER_TO_WRITE = click.Path(file_okay=False, writable=True, path_type=Path)
 
 

@@ -25,7 +25,6 @@ from matplotlib.figure import Figure
 import mgdcircuits as mgd
 from mgdcircuits import cli
 
-NETLISTS = study.FOLDER.parent / "netlists"
 LAST = 3
 """Rows whose mean is the accuracy at the end."""
 
@@ -85,9 +84,9 @@ class Task:
 
 
 TASKS = {
-    "xor": Task(NETLISTS / "xor.yaml", "mgd", 3, {"full": 60_000}, {"full": 16}, size=0.1, rate=1.5 / 9),
+    "xor": Task(study.NETLISTS / "xor.yaml", "mgd", 3, {"full": 60_000}, {"full": 16}, size=0.1, rate=1.5 / 9),
     "letters": Task(
-        NETLISTS / "letters.yaml",
+        study.NETLISTS / "letters.yaml",
         "mgd",
         3,
         {"quick": 20_000, "full": 60_000},

@@ -26,7 +26,7 @@ from node_hypotheses import HYPOTHESES, TEXT, Hypothesis, draw_biases, finish
 from training_time import PUBLISHED_ETA, published
 from training_time_figure import bound, points
 from training_time_plan import Plan, Planned, SharedStudy, gathered, tried
-from training_time_run import NETLISTS, RULES, Place, Point
+from training_time_run import RULES, Place, Point
 
 import mgdcircuits as mgd
 from mgdcircuits import cli
@@ -92,7 +92,9 @@ class Run(training_time_run.Run):
 
 def circuit(hypothesis: str, d: int) -> mgd.Circuit:
     """The network as it would be."""
-    text = TEXT.format(netlist=(NETLISTS / RULES["backprop"]).resolve(), changes=of_the_circuit()[hypothesis].changes)
+    text = TEXT.format(
+        netlist=(study.NETLISTS / RULES["backprop"]).resolve(), changes=of_the_circuit()[hypothesis].changes
+    )
     return mgd.load(text, d=d, target_off=0.01)
 
 

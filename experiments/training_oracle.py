@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from training_time import PUBLISHED_ETA, published
 from training_time_figure import COLORS, bound, points
-from training_time_run import NETLISTS, RULES
+from training_time_run import RULES
 
 import mgdcircuits as mgd
 from mgdcircuits import cli
@@ -140,7 +140,7 @@ def main(options: study.Options) -> None:
     """Train by backpropagation in an independent program."""
     with tempfile.TemporaryDirectory() as folder:
         found = measured(built(Path(folder)), SIZES[options.size], options.seed)
-    spec = mgd.load(NETLISTS / RULES["backprop"], target_off=0.01).spec
+    spec = mgd.load(study.NETLISTS / RULES["backprop"], target_off=0.01).spec
     path = study.keep(found, "training_oracle", spec, options)
     kept = options.out / "training_time.nc"
     toolkit = xr.open_dataset(kept) if options.size == "full" and kept.exists() else None

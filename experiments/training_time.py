@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import study
 import xarray as xr
+from node_or_weight import NODE_OR_WEIGHT
 from training_time_figure import bound, draw_fixed
 from training_time_plan import Plan, Planned, SharedStudy, gathered, tried
 from training_time_run import OWN_CODES, RULES, Place, Point, Run, circuit
@@ -29,6 +30,7 @@ PUBLISHED_ETA = 1e-3
 PUBLISHED_SEEDS = 10
 GOALS = (0.2, 0.4, 0.6, 0.8)
 AXES = {"rule": "rule", "d": "d", "seed": "seed"}
+READINGS = (OWN_CODES, NODE_OR_WEIGHT)  # of the published node perturbation
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ FIXED = {
             Stage(0.4, ("backprop",), (1, 2, 4), 10),
             Stage(0.6, ("backprop",), (4, 2, 1), 10),
             Stage(0.6, (OWN_CODES,), (2,), 2),
+            Stage(0.6, (NODE_OR_WEIGHT,), (2, 1, 4)),
+            Stage(0.8, (NODE_OR_WEIGHT,), (2, 4, 1)),
             Stage(0.8, ("node",), (2, 4)),
             Stage(0.8, ("backprop",), (1,)),
             Stage(0.8, ("node",), (1,)),
@@ -141,7 +145,7 @@ def published() -> dict[tuple[str, int, float], tuple[float, float, float]]:
         )
         for row in rows
         for goal in GOALS
-        for rule in ((row["train_method"], OWN_CODES) if row["train_method"] == "node" else (row["train_method"],))
+        for rule in ((row["train_method"], *READINGS) if row["train_method"] == "node" else (row["train_method"],))
     }
 
 
@@ -194,7 +198,7 @@ def main(options: study.Options) -> None:
     SharedStudy(
         name="training_time",
         spec=circuit("weight", 1, fixed.eta).spec,
-        circuits=[circuit(rule, 1, fixed.eta) for rule in (*RULES, OWN_CODES)],
+        circuits=[circuit(rule, 1, fixed.eta) for rule in (*RULES, *READINGS)],
         axes=AXES,
         point=lambda **values: Point(eta=fixed.eta, **values),
         planned=lambda place: planned(fixed, options, place),

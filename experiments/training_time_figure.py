@@ -12,9 +12,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-COLORS = {"backprop": "#3d8a4d", "node": "#1f5fa8", "node_own_codes": "#7fb3e6", "weight": "#c2571a"}
+COLORS = {
+    "backprop": "#3d8a4d",
+    "node": "#1f5fa8",
+    "node_own_codes": "#7fb3e6",
+    "node_or_weight": "#8b4fb0",
+    "weight": "#c2571a",
+}
 # so that points of one width do not lie on each other
-ASIDE = {"backprop": 0.93, "node": 1.0, "node_own_codes": 1.15, "weight": 1.075}
+ASIDE = {"backprop": 0.93, "node": 1.0, "node_own_codes": 1.22, "node_or_weight": 1.15, "weight": 1.075}
 PUBLISHED_RULES = ("backprop", "node", "weight")
 
 
@@ -111,12 +117,14 @@ def draw_tuned(found: xr.Dataset, path: Path) -> None:
         times.plot(n * ASIDE[rule], medians, color=color, lw=1)
         times.plot([], [], "o-", color=color, label=rule + law)
         rates.plot(n * ASIDE[rule], one["eta"].max("seed"), "o-", color=color, label=rule)
-        times.plot(n, theirs.sel(rule=rule), "x:", color=color, alpha=0.6)
+        if rule in PUBLISHED_RULES:
+            times.plot(n, theirs.sel(rule=rule), "x:", color=color, alpha=0.6)
         if rule != "backprop" and "backprop" in found["rule"]:
             middle, low, high = np.array([ratio(found, rule, d) for d in found["d"].values]).T
             ratios.errorbar(n * ASIDE[rule], middle, [middle - low, high - middle], fmt="o-", color=color, capsize=3)
             ratios.plot([], [], "o-", color=color, label=f"{rule} / backprop, $\\eta$ tuned")
-            ratios.plot(n, theirs.sel(rule=rule) / theirs.sel(rule="backprop"), "x:", color=color, alpha=0.6)
+            if rule in PUBLISHED_RULES:
+                ratios.plot(n, theirs.sel(rule=rule) / theirs.sel(rule="backprop"), "x:", color=color, alpha=0.6)
     for axes in (times, ratios):
         axes.plot([], [], "kx:", label="published, $\\eta$ = 1e-3")
         axes.set_yscale("log")

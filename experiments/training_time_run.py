@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,16 +10,17 @@ from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 
+import node_or_weight
 import numpy as np
 import study
 from filelock import FileLock, Timeout
+from node_or_weight import NODE_OR_WEIGHT
 
 import mgdcircuits as mgd
 from mgdcircuits import checkpoint
 from mgdcircuits.datasets import Dataset
 from mgdcircuits.interrupts import Held
 
-NETLISTS = Path(os.path.relpath(study.FOLDER.parent / "netlists"))  # checkpoints say it, and are kept in git
 RULES = {
     "backprop": "fashion_mnist_cnn.yaml",  # its own rule is not used: the exact gradient of the same circuit is
     "node": "fashion_mnist_cnn_np.yaml",
@@ -117,9 +117,13 @@ class Place:
 @cache
 def circuit(rule: str, d: int, eta: float) -> mgd.Circuit:
     """The published network and settings: steps of normalised length, smoothed targets."""
-    netlist = NETLISTS / RULES["node" if rule == OWN_CODES else rule]
-    text = OWN_CODES_TEXT.format(netlist=netlist.resolve()) if rule == OWN_CODES else netlist
-    return mgd.load(text, d=d, eta=eta, normalise=1, target_off=0.01)
+    if rule == NODE_OR_WEIGHT:
+        netlist = node_or_weight.netlist(d)
+    elif rule == OWN_CODES:
+        netlist = OWN_CODES_TEXT.format(netlist=(study.NETLISTS / RULES["node"]).resolve())
+    else:
+        netlist = study.NETLISTS / RULES[rule]
+    return mgd.load(netlist, d=d, eta=eta, normalise=1, target_off=0.01)
 
 
 def next_row(iteration: int) -> int:

@@ -1,9 +1,9 @@
-"""Iterations to an accuracy on Fashion-MNIST at tuned learning rates: backpropagation, node and weight perturbation.
+"""Iterations to an accuracy on Fashion-MNIST at tuned learning rates: backpropagation, node and weight perturbation, or either.
 
 python experiments/training_time_tuned.py --quick --workers 1
 python experiments/training_time_tuned.py --full --workers 1 --out experiments/results
 
-The learning rate is tuned with equal effort for all three rules at each width. Runs are kept: after Ctrl-C what is there
+The learning rate is tuned with equal effort for all rules at each width. Runs are kept: after Ctrl-C what is there
 is drawn, and the same command goes on. `--workers`: threads.
 """
 
@@ -18,6 +18,7 @@ import numpy as np
 import study
 import xarray as xr
 from filelock import FileLock, Timeout
+from node_or_weight import NODE_OR_WEIGHT
 from training_time import PUBLISHED_ETA, collected, with_published
 from training_time_figure import bound, draw_tuned, ratio
 from training_time_plan import tidy, work_through
@@ -43,11 +44,19 @@ class Tuned:
     tuning_seeds: int
     seeds: int
     most: dict[int, int]
+    rules: tuple[str, ...] = tuple(RULES)
 
 
 TUNED = {
     "quick": Tuned(0.2, (0.05, 0.2), 1, 2, {1: 1_000}),
-    "full": Tuned(0.6, (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2), 2, 5, {1: 20_000, 2: 10_000, 4: 5_000, 8: 3_000}),
+    "full": Tuned(
+        0.6,
+        (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2),
+        2,
+        5,
+        {1: 20_000, 2: 10_000, 4: 5_000, 8: 3_000},
+        (*RULES, NODE_OR_WEIGHT),
+    ),
 }
 
 
@@ -89,7 +98,7 @@ def planned(options: study.Options, place: Place) -> Iterator[tuple[Run, float, 
     """What is to be done once a learning rate is tuned: a run, its goal, and the iterations after which it is cut off."""
     tuned = TUNED[options.size]
     for d in tuned.most:
-        for rule in RULES:
+        for rule in tuned.rules:
             found = tune(tuned, d, candidates(tuned, rule, d, options, place))
             if found is None:
                 print(
@@ -107,7 +116,7 @@ def collect(options: study.Options, place: Place) -> xr.Dataset | None:
     """Runs at the tuned learning rates, if there are any, and how far those of tuning came: (rule, d, rate, tuning_seed)."""
     tuned, runs, tuning = TUNED[options.size], [], {}
     for d in tuned.most:
-        for rule in RULES:
+        for rule in tuned.rules:
             tried = candidates(tuned, rule, d, options, place)
             if result := best(tuned, tried, tuned.most[d]):
                 runs += tuned_runs(tuned, rule, d, result[0], options, place)

@@ -19,7 +19,7 @@ import study
 import training_time_run
 import xarray as xr
 from training_time_plan import Plan, Planned, SharedStudy, furthest, gathered, tried
-from training_time_run import NETLISTS, RULES, Place
+from training_time_run import RULES, Place
 from write_cycles_cnn_figure import draw, published, table
 
 import mgdcircuits as mgd
@@ -95,7 +95,7 @@ class Run(training_time_run.Run):
 def circuit(point: Point) -> mgd.Circuit:
     """The published network and settings, but for eta."""
     clock = f"{point.window}*iteration"
-    return mgd.load(NETLISTS / RULES["weight"], d=point.d, eta=point.eta, tau_x=clock, tau_theta=clock)
+    return mgd.load(study.NETLISTS / RULES["weight"], d=point.d, eta=point.eta, tau_x=clock, tau_theta=clock)
 
 
 def next_row(iteration: int, window: int) -> int:

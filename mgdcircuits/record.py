@@ -483,6 +483,7 @@ def write_dataset(dataset: xr.Dataset, path: Path, mend: str) -> None:
         No room.
     """
     part = path.with_name(f"{path.name}.part")
+    dataset = dataset.drop_encoding()  # of a file that it was read from, which would cut longer words off
     compressed = {name: {"zlib": True} for name, v in dataset.variables.items() if v.ndim and v.dtype.kind in "fi"}
     try:
         dataset.to_netcdf(part, engine="netcdf4", encoding=compressed)

@@ -436,6 +436,27 @@ def test_node_hypotheses(tmp_path):
     assert wrong.returncode == 2 and "there are: one code" in wrong.stderr and "Traceback" not in wrong.stderr
 
 
+def test_nodes_or_weights(monkeypatch):
+    """The circuit perturbs what is fewer in each layer, and is predicted as its layers are."""
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    import node_or_weight
+    from node_hypotheses import Hypothesis, whichever_are_fewer
+
+    from mgdcircuits.analysis.prediction import predict
+
+    d = 2
+    circuit = mgd.load(node_or_weight.netlist(d), d=d, target_off=0.01)
+    perturbed = [name for block in circuit.spec.learning[0].perturb.blocks for name in block]
+    convolutions = [f"conv{k}.theta_{of}" for k in range(1, 6) for of in "wb"]
+    assert perturbed == [*convolutions, *(f"{layer}.theta" for layer in ("conv6", "dense1", "dense2", "logits"))]
+    numbers = [min(pair) for pair in node_or_weight.counts(d).values()]
+    assert numbers == [20, 38, 76, 148, 296, 392, 8, 8, 10]
+    one, data = Hypothesis(whichever_are_fewer, batch=5), mgd.datasets.load("fashion_mnist")
+    session, chosen = mgd.Session(circuit, batch=5, seed=1, target="numpy"), one.images(1, 5, data)
+    session.present(data.x_train[chosen] * np.float32(data.scale), data.y_train[chosen])
+    assert predict(session).network.draws(15) == pytest.approx(one.iterations(d, 1)[0], rel=1e-4)
+
+
 def test_nodes_after_pooling(monkeypatch):
     """They are as many as the pools have units, their estimate has the same mean, and less noise."""
     monkeypatch.syspath_prepend(ROOT / "experiments")

@@ -8,12 +8,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import mgdcircuits as mgd
 from mgdcircuits import record
 from mgdcircuits.errors import RecordError
 from mgdcircuits.netlist.spec import RecordSpec
-from mgdcircuits.record import DECLARED, RunWriter, open_run, run_attributes
+from mgdcircuits.record import DECLARED, RunWriter, open_run, run_attributes, write_dataset
 from mgdcircuits.recording import Recorder, as_specs
 
 ROOT = Path(__file__).parent.parent
@@ -291,3 +292,12 @@ def test_traces_within_trials():
     assert np.allclose(run["v_lif_time"], np.arange(40) * 5e-3)
     assert list(run["v_lif_unit"].values) == [1, 2]
     assert np.all(run["v_lif"] < -0.05) and run["v_lif"].attrs["units"] == "volt"
+
+
+def test_longer_words_in_a_dataset_that_was_read(tmp_path):
+    """A dataset that was read knows how long the words of its file were; that must not cut others off."""
+    path = tmp_path / "rules.nc"
+    write_dataset(xr.Dataset(coords={"rule": ("case", ["node"])}), path, "")
+    more = xr.Dataset(coords={"rule": ("case", ["node_or_weight"])})
+    write_dataset(xr.concat([xr.load_dataset(path), more], "case"), path, "")
+    assert list(xr.load_dataset(path)["rule"].values) == ["node", "node_or_weight"]

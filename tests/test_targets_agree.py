@@ -93,6 +93,11 @@ RULES = {
         "theta: amplitude*bernoulli()",
         "{w: (C.plus - C.clean)*theta_post*x_pre.clean/amplitude**2, b: (C.plus - C.clean)*theta/amplitude**2}",
     ),
+    "WP of conv, NP of logits": (
+        "conv.theta_w: amplitude*bernoulli(), conv.theta_b: amplitude*bernoulli(), logits.theta: amplitude*bernoulli()",
+        "{w: (C.plus - C.clean)*theta/amplitude**2, b: (C.plus - C.clean)*theta/amplitude**2,"
+        " logits.w: (C.plus - C.clean)*theta_post*x_pre.clean/amplitude**2}",
+    ),
 }
 
 
@@ -107,7 +112,13 @@ def conv(folder: Path, rule: str, blocks: str):
 
 @pytest.mark.parametrize(
     ("rule", "blocks", "dtype"),
-    [("WP", "layer", "float64"), ("WP", "all", "float32"), ("NP", "layer", "float32"), ("NP", "all", "float64")],
+    [
+        ("WP", "layer", "float64"),
+        ("WP", "all", "float32"),
+        ("NP", "layer", "float32"),
+        ("NP", "all", "float64"),
+        ("WP of conv, NP of logits", "layer", "float64"),
+    ],
 )
 def test_convolution(tmp_path, rule, blocks, dtype):
     pixels = mgd.datasets.from_arrays((255 * IMAGES).astype(np.uint8), LABELS, scale=1 / 255)

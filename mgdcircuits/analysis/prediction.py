@@ -36,7 +36,7 @@ def predict(session: Session, law: Law = BERNOULLI) -> Prediction:
     ----------
     session
         Of one member, with samples presented; its rule is one system of weight or node perturbation that forms
-        dC*theta or dC*theta_post*x_pre.
+        dC*theta or dC*theta_post*x_pre. Some blocks may perturb weights, and others nodes.
     law
         Of the code, which the draws must follow independently.
 
@@ -53,20 +53,15 @@ def predict(session: Session, law: Law = BERNOULLI) -> Prediction:
             f"{system.name} holds a code for {held} iterations; a prediction is of codes that are new in each"
         )
     parameters = parameter_blocks(session.circuit, system)
-    paired = {site.theta is not None for site in system.sites}
-    if paired == {True}:
-        exact = session.exact_gradient()
-        found = {
-            name: weight_perturbation(np.concatenate([exact[p].ravel() for p in block]), law)
-            for name, block in parameters.items()
-        }
-    elif paired == {False}:
-        layers = node_layers(session)
-        found = {name: node_perturbation(layers[name], law) for name in parameters}
-    else:
-        raise RunError(
-            f"{session.circuit.name}: {system.name} perturbs weights and nodes at once; expected one of them"
-        )
+    of_nodes = _of_nodes(session.circuit, system)
+    layers = node_layers(session) if of_nodes else {}
+    exact = session.exact_gradient() if of_nodes < parameters.keys() else {}
+    found = {
+        name: node_perturbation(layers[name], law)
+        if name in of_nodes
+        else weight_perturbation(np.concatenate([exact[p].ravel() for p in block]), law)
+        for name, block in parameters.items()
+    }
     return Prediction(combined(found.values()), found)
 
 
@@ -92,24 +87,36 @@ def parameter_blocks(circuit: Circuit, system: LearningSpec) -> dict[str, list[s
     return found
 
 
+def _of_nodes(circuit: Circuit, system: LearningSpec) -> set[str]:
+    """The blocks whose estimates read perturbations of nodes; those of the others read the parameters' own."""
+    paired = {site.parameter: site.theta is not None for site in system.sites}
+    blocks = {name: {paired[p] for p in names} for name, names in parameter_blocks(circuit, system).items()}
+    if both := [name for name, found in blocks.items() if len(found) > 1]:
+        raise RunError(
+            f"{circuit.name}: {system.name} perturbs weights and nodes of {both[0]} at once; expected one of them"
+        )
+    return {name for name, found in blocks.items() if found == {False}}
+
+
 # Node perturbation
 
 
 def node_layers(session: Session) -> dict[str, list[NodeLayer]]:
-    """What node perturbation knows of the presented samples, by block: slopes of all nodes, inputs of all parameters.
+    """What node perturbation knows of the presented samples, by block of nodes: slopes of all, inputs of all parameters.
 
     The channels of a layer have their weights first, in the order of the parameter, and the bias last. Neurons whose synapses
     come from units of their own, as in a sparse coupling, are layers of one node each.
     """
     system, perturb = _system(session)
-    driven = [name for block in perturb.blocks for name in block]
-    target = _node_gradients(session, driven)
-    found = {}
-    for name, parameters in parameter_blocks(session.circuit, system).items():
-        block = next(site.block for site in system.sites if site.parameter == parameters[0])
-        nodes = perturb.blocks[block]
-        found[name] = [layer for node in nodes for layer in _layers(session, target, node, parameters)]
-    return found
+    parameters = parameter_blocks(session.circuit, system)
+    block_of = {site.parameter: site.block for site in system.sites}
+    nodes = {name: perturb.blocks[block_of[parameters[name][0]]] for name in _of_nodes(session.circuit, system)}
+    target = _node_gradients(session, [node for block in nodes.values() for node in block])
+    return {
+        name: [layer for node in nodes[name] for layer in _layers(session, target, node, parameters[name])]
+        for name in parameters
+        if name in nodes
+    }
 
 
 def _node_gradients(session: Session, driven: Iterable[str]) -> NumpyTarget:

@@ -38,6 +38,19 @@ WEIGHTS = (
     update: {{request: -G, every: tau_theta}}
 """
 )
+WEIGHTS_AND_NODES = (
+    NODES.partition("    perturb")[0]
+    + """
+    perturb: {{conv.theta_w: delta*bernoulli(), conv.theta_b: delta*bernoulli(), logits.theta: delta*bernoulli(),
+               every: tau_p, blocks: {blocks}}}
+    passes: {{clean: 0, plus: 1}}
+    estimate:
+      w: (C.plus - C.clean)*theta/delta**2
+      b: (C.plus - C.clean)*theta/delta**2
+      logits.w: (C.plus - C.clean)*theta_post*x_pre.clean/delta**2
+    update: {{request: -G, every: tau_theta}}
+"""
+)
 RNG = np.random.default_rng(7)
 X, Y = RNG.random((3, 1, 4, 4)), np.array([0, 1, 3])
 
@@ -70,8 +83,11 @@ def measured(session: Session, exact: np.ndarray, names: list[str], n: int, wind
     return tuple(n * float(np.mean(values)) / (exact @ exact) for values in (across, along))
 
 
-@pytest.mark.parametrize("text", [WEIGHTS, NODES], ids=["weights", "nodes"])
-@pytest.mark.parametrize("blocks", ["layer", "all"])
+@pytest.mark.parametrize(
+    ("text", "blocks"),
+    [(WEIGHTS, "layer"), (WEIGHTS, "all"), (NODES, "layer"), (NODES, "all"), (WEIGHTS_AND_NODES, "layer")],
+    ids=["weights by layer", "weights", "nodes by layer", "nodes", "weights of one layer, nodes of another"],
+)
 def test_what_a_running_circuit_does(tmp_path, text, blocks):
     made = circuit(tmp_path, text, blocks)
     one = presented(made)
@@ -135,6 +151,19 @@ def test_node_slopes_of_a_sparse_coupling():
     np.testing.assert_allclose(np.concatenate([g[:, :3] for g in gradients], 1), exact["hidden.w"], atol=1e-12)
     np.testing.assert_allclose(np.stack([g[:, 3] for g in gradients], 1), exact["hidden.b"], atol=1e-12)
     assert len(layers) == 5 + 1  # the dense output is one layer
+
+
+def test_each_layer_is_predicted_by_its_own_rule(tmp_path):
+    weights, nodes, both = (
+        predict(presented(circuit(tmp_path, text))).blocks for text in (WEIGHTS, NODES, WEIGHTS_AND_NODES)
+    )
+    assert both == {"conv": weights["conv"], "logits": nodes["logits"]}
+    assert weights["conv"] != nodes["conv"] and weights["logits"] != nodes["logits"]
+
+
+def test_weights_and_nodes_of_one_block(tmp_path):
+    with pytest.raises(RunError, match="np perturbs weights and nodes of conv\\+logits at once; expected one of them"):
+        predict(presented(circuit(tmp_path, WEIGHTS_AND_NODES, "all")))
 
 
 def test_only_one_member(tmp_path):
