@@ -4,16 +4,17 @@ python experiments/gradient_convergence.py --quick
 python experiments/gradient_convergence.py --full --out experiments/results
 
 A seed is a network at its initial parameters and 100 training images that stay; nothing is updated. The accumulated
-estimate of weight or node perturbation (layer by layer; or in each layer of those that are fewer) is compared with the exact
-gradient over the same images, and with what `mgdcircuits.analysis` predicts from gradients alone.
+estimate of weight or node perturbation (layer by layer), or in each layer of nodes or weights, whichever are fewer, is compared
+with the exact gradient over the same images, and with what `mgdcircuits.analysis` predicts from gradients alone. Cases that a
+dataset holds are not run again while their netlists stay as they are.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import node_or_weight
@@ -33,6 +34,13 @@ FILES = {"weight": "fashion_mnist_cnn_paper.yaml", "node": "fashion_mnist_cnn_np
 RULES = (*FILES, NODE_OR_WEIGHT)
 BATCH = 100
 ROWS = 40
+OF_A_CIRCUIT = ("circuit", "netlist", "netlist_sha256")  # attributes of a run, coordinates of a case
+FURTHER = (
+    "netlist_file",
+    "parameters",
+    "overrides",
+    "clocks",
+)  # attributes that a dataset of several circuits cannot have
 DEGREES = {"degrees_15": 15.0, "cos_95": float(np.degrees(np.arccos(0.95)))}
 
 
@@ -54,7 +62,7 @@ class Case:
 
 
 SIZES = {
-    "quick": (Case("weight", 1, 4, 4, 400), Case("node", 1, 2)),
+    "quick": (Case("weight", 1, 4, 4, 400), Case("node", 1, 2), Case(NODE_OR_WEIGHT, 1, 2, 2, 100)),
     "full": (
         Case("weight", 1, 10, 10, 2500),
         Case("weight", 2, 10, 5, 5500),
@@ -77,19 +85,21 @@ SIZES = {
 }
 
 
+def circuit_of(case: Case) -> mgd.Circuit:
+    """The published network with the rule of a case, which updates nothing in any time that is measured."""
+    netlist = node_or_weight.netlist(case.d) if case.rule == NODE_OR_WEIGHT else study.NETLISTS / FILES[case.rule]
+    return mgd.load(netlist, d=case.d, classes=case.classes, tau_theta="1000000000*iteration", target_off=0.01)
+
+
 class Seeds:
     """The circuit of a case, and for each seed its initial parameters, images, exact gradient and prediction."""
 
     def __init__(self, case: Case, first: int) -> None:
         self.case = case
         self.numbers = list(range(first, first + case.seeds))
-        options = {"d": case.d, "classes": case.classes, "tau_theta": "1000000000*iteration", "target_off": 0.01}
-        own = case.rule == NODE_OR_WEIGHT
-        netlist = node_or_weight.netlist(case.d) if own else study.NETLISTS / FILES[case.rule]
-        self.circuit = mgd.load(netlist, **options)
+        self.circuit = circuit_of(case)
         data = mgd.datasets.load("fashion_mnist", classes=range(case.classes))
-        any_of = np.arange(len(data.x_train))
-        chosen = [self._images(seed, any_of) for seed in self.numbers]
+        chosen = [self._images(seed, len(data.x_train)) for seed in self.numbers]
         self.x = np.stack([data.x_train[index] * np.float32(data.scale) for index in chosen])
         self.y = np.stack([data.y_train[index] for index in chosen])
         if case.dither:
@@ -109,8 +119,8 @@ class Seeds:
             self.predictions.append(predict(one))
 
     @staticmethod
-    def _images(seed: int, of: np.ndarray) -> np.ndarray:
-        return of[randomness.integer(randomness.site_key(seed, "pinned images"), np.arange(BATCH), 0, 0, len(of))]
+    def _images(seed: int, of: int) -> np.ndarray:
+        return randomness.integer(randomness.site_key(seed, "pinned images"), np.arange(BATCH), 0, 0, of)
 
     def by_block(self, values: dict[str, np.ndarray], members: int) -> list[np.ndarray]:
         """Parameters of each block side by side, (member, elements)."""
@@ -132,6 +142,12 @@ class Seeds:
         return rows, found
 
 
+def n_perturbed(circuit: mgd.Circuit) -> int:
+    """Elements that are perturbed, of all blocks."""
+    (system,) = circuit.spec.learning
+    return sum(circuit.variables[name][2].n for block in system.perturb.blocks for name in block)
+
+
 def run(case: Case, first: int, threads: int) -> xr.Dataset:
     """Prediction and measurement of a case."""
     begun = time.monotonic()
@@ -146,7 +162,7 @@ def run(case: Case, first: int, threads: int) -> xr.Dataset:
             [[p.blocks[b].across for b in seeds.blocks] for p in seeds.predictions],
         ),
         "n_parameters": ((), seeds.circuit.n_parameters),
-        "n_nodes": ((), seeds.circuit.n_nodes),
+        "n_perturbed": ((), n_perturbed(seeds.circuit)),
     }
     for name, degrees in DEGREES.items():
         values[f"predicted_{name}"] = (each, [p.draws(degrees) for p in predicted])
@@ -176,8 +192,10 @@ def run(case: Case, first: int, threads: int) -> xr.Dataset:
         "member": np.arange(case.measured),
     }
     dataset = xr.Dataset(values, coordinates).assign(seconds=time.monotonic() - begun)
-    dataset = dataset.assign_coords({"case": str(case), **asdict(case)}).expand_dims("case")
-    return dataset.assign_attrs(run_attributes(seeds.circuit.spec, batch=BATCH, first_seed=first))
+    facts = run_attributes(seeds.circuit.spec, batch=BATCH, first_seed=first)
+    own = {name: facts.pop(name) for name in OF_A_CIRCUIT}
+    dataset = dataset.assign_coords({"case": str(case), **asdict(case), **own}).expand_dims("case")
+    return dataset.assign_attrs({name: fact for name, fact in facts.items() if name not in FURTHER})
 
 
 def published() -> np.ndarray:
@@ -194,7 +212,7 @@ def published_rule(rule: str) -> str:
 
 def compared(found: xr.Dataset) -> Iterator[str]:
     """Lines that compare iterations to 15 degrees with the published ones, and the law with the measurement."""
-    yield f"{'':36}{'N':>8}{'nodes':>8}{'K_eff':>9}{'measured/law':>15}{'to 15 deg: law':>16}{'measured':>10}  published"
+    yield f"{'':36}{'N':>8}{'perturbed':>11}{'K_eff':>9}{'measured/law':>15}{'to 15 deg: law':>16}{'measured':>10}  published"
     known = {(row[0], row[1]): row for row in published()}
     for k in range(found.sizes["case"]):
         one = found.isel(case=k)
@@ -206,7 +224,7 @@ def compared(found: xr.Dataset) -> Iterator[str]:
         until = until[np.isfinite(until)]
         measured = f"{np.median(until):,.0f}" if len(until) else ""
         line = (
-            f"{name:36}{int(one['n_parameters']):8,}{int(one['n_nodes']):8,}{float(one['predicted_k_eff'].median()):9,.1f}"
+            f"{name:36}{int(one['n_parameters']):8,}{int(one['n_perturbed']):11,}{float(one['predicted_k_eff'].median()):9,.1f}"
             f"{law:>15}{float(one['predicted_degrees_15'].median()):16,.0f}{measured:>10}"
         )
         row = known.get((published_rule(str(one["rule"].values)), int(one["d"])))
@@ -237,20 +255,25 @@ def slopes(found: xr.Dataset) -> Iterator[str]:
         yield f"{rule}: exponent of N: law {law:.2f}; published {theirs:.2f} ({low:.2f} to {high:.2f})"
 
 
-def finished(path: Path, seed: int) -> dict[Case, xr.Dataset]:
-    """Cases that an earlier run with the same first seed has written, complete or not: they are not run again."""
+def finished(path: Path, seed: int, cases: Sequence[Case]) -> dict[Case, xr.Dataset]:
+    """Cases that an earlier run with the same first seed and netlists has written, complete or not: they are not run again."""
     if not path.exists():
         return {}
     kept = xr.load_dataset(path)
-    if kept.attrs["first_seed"] != seed:
-        return {}
-    rows = [kept.isel(case=[k]) for k in range(kept.sizes["case"])]
-    return {case_of(row): row for row in rows}
+    rows = {str(name): kept.isel(case=[k]) for k, name in enumerate(kept["case"].values)}
+    found = {case: rows[str(case)] for case in cases if str(case) in rows and is_the_same(rows[str(case)], case, seed)}
+    if others := len(rows) - len(found):
+        print(f"{path}: {others} cases are others, or of other netlists or seeds, and will be replaced", flush=True)
+    return found
 
 
-def case_of(row: xr.Dataset) -> Case:
-    """The case of a row of the dataset."""
-    return Case(**{field.name: row[field.name].item() for field in fields(Case)})
+def is_the_same(row: xr.Dataset, case: Case, seed: int) -> bool:
+    """Whether a row of a dataset is this case."""
+    named = [*asdict(case), "netlist_sha256"]
+    if row.attrs.get("first_seed") != seed or any(name not in row.coords for name in named):
+        return False
+    netlist = run_attributes(circuit_of(case).spec)["netlist_sha256"]
+    return [row[name].item() for name in named] == [*asdict(case).values(), netlist]
 
 
 def joined(found: list[xr.Dataset], size: str) -> xr.Dataset:
@@ -258,7 +281,6 @@ def joined(found: list[xr.Dataset], size: str) -> xr.Dataset:
     how = {"coords": "different", "compat": "equals", "join": "outer", "data_vars": "all"}
     dataset = xr.concat(found, "case", combine_attrs="drop_conflicts", **how)
     dataset.attrs |= {key: found[0].attrs[key] for key in ("command", "machine", "versions", "started")}
-    dataset = dataset.assign_coords(case=[str(case_of(one)) for one in found])
     seconds = sum(float(one["seconds"].item()) for one in found)
     state = "finished" if len(found) == len(SIZES[size]) else "running"
     dataset.attrs |= {"title": "gradient convergence", "size": size, "seconds": seconds, "state": state}
@@ -276,7 +298,7 @@ def main(options: study.Options) -> None:
     """Measure gradient convergence, and draw the prediction beside it."""
     path = options.out / f"gradient_convergence{options.suffix}"
     cases = SIZES[options.size]
-    done = finished(path.with_suffix(".nc"), options.seed)
+    done = finished(path.with_suffix(".nc"), options.seed, cases)
     for case in cases:
         if case not in done:
             done[case] = run(case, options.seed, options.workers)

@@ -19,9 +19,11 @@ TITLES = {
     "node": "node perturbation, layer by layer",
     NODE_OR_WEIGHT: "nodes or weights of a layer, whichever are fewer",
 }
-SHADES = {1: "#f2a65a", 2: "#d9722b", 4: "#a8431a", 8: "#5f1f0d", 16: "#2b0d05", 32: "#000000"}
-NODE_SHADES = {1: "#7fb2e5", 2: "#3f83c7", 4: "#1f5fa8", 8: "#12375f", 16: "#081a30"}
-EITHER_SHADES = {1: "#c9a3e0", 2: "#8b4fb0", 4: "#4d2466"}
+SHADES = {
+    "weight": {1: "#f2a65a", 2: "#d9722b", 4: "#a8431a", 8: "#5f1f0d", 16: "#2b0d05", 32: "#000000"},
+    "node": {1: "#7fb2e5", 2: "#3f83c7", 4: "#1f5fa8", 8: "#12375f", 16: "#081a30", 32: "#000000"},
+    NODE_OR_WEIGHT: {1: "#c9a3e0", 2: "#8b4fb0", 4: "#4d2466", 8: "#2f1540", 16: "#180a20", 32: "#000000"},
+}
 
 
 def draw(found: xr.Dataset, published: np.ndarray, path: Path) -> None:
@@ -40,7 +42,7 @@ def draw(found: xr.Dataset, published: np.ndarray, path: Path) -> None:
     classes(axes[1, 3], cases)
     for one in axes.flat:
         one.spines[["top", "right"]].set_visible(False)
-        one.set_visible(one.has_data())
+        one.set_visible(one.has_data())  # --quick measures few rules
     figure.suptitle("Gradient convergence of multiplexed gradient descent: solid, points: measured; dashed: predicted")
     figure.savefig(path, dpi=110)
 
@@ -55,9 +57,7 @@ def _measured(one: xr.Dataset) -> int:
 
 
 def _shade(one: xr.Dataset) -> str:
-    return {"weight": SHADES, "node": NODE_SHADES, NODE_OR_WEIGHT: EITHER_SHADES}[str(one["rule"].values)][
-        int(one["d"])
-    ]
+    return SHADES[str(one["rule"].values)][int(one["d"])]
 
 
 def _law(one: xr.Dataset, seed: int) -> Convergence:
@@ -102,7 +102,7 @@ def lengths(axes: Axes, cases: list[xr.Dataset]) -> None:
     """Length of the estimate over that of the gradient."""
     for one in cases:
         count = _measured(one)
-        if not count or int(one["d"]) > 2 or one["rule"] == NODE_OR_WEIGHT:
+        if not count or int(one["d"]) > 2:
             continue
         rows = _rows(one)
         n = one["iteration"].values[rows]

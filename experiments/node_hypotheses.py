@@ -1,6 +1,6 @@
 """What the published node perturbation could have been: predicted iterations to 15 degrees, beside figure 3b.
 
-python experiments/node_hypotheses.py --d 1 --seeds 3 --only "one class"
+python experiments/node_hypotheses.py --d 1 --seeds 3 --only whichever
 python experiments/node_hypotheses.py --out experiments/results
 
 gradient_convergence.py finds other numbers for node perturbation than arXiv 2501.15403. This predicts what other readings
@@ -28,6 +28,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
+from node_or_weight import perturbs_nodes
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -125,7 +126,7 @@ def whichever_are_fewer(block: Block) -> Convergence:
     """A layer perturbs its nodes or its parameters."""
     nodes = sum(layer.slopes[0].size for layer in block)
     parameters = sum(layer.gradient().size for layer in block)
-    return as_described(block) if nodes < parameters else of_weights(block)
+    return as_described(block) if perturbs_nodes(nodes, parameters) else of_weights(block)
 
 
 def weights_of_kernels(block: Block) -> Convergence:
@@ -161,7 +162,7 @@ class Hypothesis:
     def blocks(self, d: int, seed: int) -> list[Block]:
         """The circuit at its initial parameters with some training images."""
         data = samples()
-        text = TEXT.format(netlist=study.NETLISTS / "fashion_mnist_cnn_np.yaml", changes=self.changes)
+        text = TEXT.format(netlist=(study.NETLISTS / "fashion_mnist_cnn_np.yaml").resolve(), changes=self.changes)
         session = mgd.Session(mgd.load(text, d=d, target_off=0.01), batch=self.batch, seed=seed, target="numpy")
         if self.biases:
             draw_biases(session, self.biases, seed)
@@ -194,7 +195,7 @@ HYPOTHESES = {
     "a code for each sample": Hypothesis(own_codes),
     "nodes perturbed after pooling": Hypothesis(after_pooling),
     "after pooling, with a code for each sample": Hypothesis(own_codes_after_pooling),
-    "nodes or parameters of a layer, the fewer": Hypothesis(whichever_are_fewer),
+    "nodes or parameters, whichever are fewer": Hypothesis(whichever_are_fewer),
     "parameters of convolutions, nodes of dense layers": Hypothesis(weights_of_kernels),
     "angle between slopes of nodes, not of weights": Hypothesis(slopes_of_nodes),
     "angle of the kernels, biases left out": Hypothesis(without_biases),

@@ -1,6 +1,6 @@
 """A reading of the published node perturbation: each layer perturbs its nodes or its parameters, whichever are fewer.
 
-Nothing to run: gradient_convergence.py, node_hypotheses.py, training_readings.py and training_time.py use it.
+Nothing to run: gradient_convergence.py, node_hypotheses.py, training_readings.py and the studies of training time use it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ learning:
 """
 
 
+def perturbs_nodes(n_nodes: int, n_parameters: int) -> bool:
+    """Whether it is the nodes of a layer that are perturbed."""
+    return n_nodes < n_parameters
+
+
 @cache
 def counts(d: int) -> dict[str, tuple[int, int]]:
     """Nodes and parameters of each layer of the published network."""
@@ -42,13 +47,13 @@ def counts(d: int) -> dict[str, tuple[int, int]]:
 
 
 def netlist(d: int) -> str:
-    """The published network, perturbed in this way."""
+    """The published network with this rule, as text."""
     codes, nodes = [], []
     for layer, (n_nodes, n_parameters) in counts(d).items():
-        if n_nodes < n_parameters:
+        if perturbs_nodes(n_nodes, n_parameters):
             codes += [f"{layer}.theta"]
             nodes += [f"      {layer}.w: (C.plus - C.clean)*theta_post*x_pre.clean/amplitude**2"]
         else:
             codes += [f"{layer}.theta_w", f"{layer}.theta_b"]
     each = ", ".join(f"{name}: amplitude*bernoulli()" for name in codes)
-    return TEXT.format(netlist=NETLIST, codes=each, nodes="\n".join(nodes))
+    return TEXT.format(netlist=NETLIST.resolve(), codes=each, nodes="\n".join(nodes))

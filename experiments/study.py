@@ -21,7 +21,7 @@ from mgdcircuits.training import Interrupted
 
 FOLDER = Path(__file__).resolve().parent
 PUBLISHED = FOLDER / "published"
-NETLISTS = Path(os.path.relpath(FOLDER.parent / "netlists"))  # checkpoints name it, and are kept in git
+NETLISTS = Path(os.path.relpath(FOLDER.parent / "netlists"))  # relative, for the sake of checkpoints that name it
 FOLDER_TO_WRITE = click.Path(file_okay=False, writable=True, path_type=Path)
 
 

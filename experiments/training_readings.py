@@ -22,6 +22,7 @@ import study
 import training_drift
 import xarray as xr
 from matplotlib.figure import Figure
+from node_or_weight import perturbs_nodes
 from training_time import GOALS, PUBLISHED_ETA, PUBLISHED_SEEDS, aims, published
 from training_time_plan import Plan, Planned, SharedStudy, gathered, tried
 from training_time_run import Place, Point, circuit
@@ -60,7 +61,8 @@ def mean_of_layers(layer: str, shapes: Shapes, parameters: Mapping[str, int]) ->
 
 def fewer(layer: str, shapes: Shapes, parameters: Mapping[str, int]) -> float:
     """Nodes or parameters, whichever are fewer."""
-    return min(math.prod(shapes[layer]), parameters[layer])
+    n_nodes, n_parameters = math.prod(shapes[layer]), parameters[layer]
+    return n_nodes if perturbs_nodes(n_nodes, n_parameters) else n_parameters
 
 
 def parameters_of_kernels(layer: str, shapes: Shapes, parameters: Mapping[str, int]) -> float:

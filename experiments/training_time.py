@@ -30,7 +30,7 @@ PUBLISHED_ETA = 1e-3
 PUBLISHED_SEEDS = 10
 GOALS = (0.2, 0.4, 0.6, 0.8)
 AXES = {"rule": "rule", "d": "d", "seed": "seed"}
-READINGS = (OWN_CODES, NODE_OR_WEIGHT)  # of the published node perturbation
+AS_NODES = (OWN_CODES, NODE_OR_WEIGHT)  # stand beside the published node perturbation, too
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def published() -> dict[tuple[str, int, float], tuple[float, float, float]]:
         )
         for row in rows
         for goal in GOALS
-        for rule in ((row["train_method"], *READINGS) if row["train_method"] == "node" else (row["train_method"],))
+        for rule in ((row["train_method"], *AS_NODES) if row["train_method"] == "node" else (row["train_method"],))
     }
 
 
@@ -153,7 +153,7 @@ def compared(found: xr.Dataset) -> Iterator[str]:
     """Our medians beside the published ones, and how often chance alone would take them out of 25 %."""
     if found.attrs["eta"] != PUBLISHED_ETA:
         yield f"eta = {found.attrs['eta']:g}; the published runs have {PUBLISHED_ETA:g}"
-    yield f"{'':19}{'goal':>5}{'seeds':>7}{'ours':>10}{'published quartiles':>28}{'ours/published':>16}  chance to be outside"
+    yield f"{'':22}{'goal':>5}{'seeds':>7}{'ours':>10}{'published quartiles':>28}{'ours/published':>16}  chance to be outside"
     for rule, d, goal in np.ndindex(found["iterations"].transpose("rule", "d", "goal", "seed").shape[:3]):
         one = found.isel(rule=rule, d=d, goal=goal)
         values = one["iterations"].values
@@ -166,7 +166,7 @@ def compared(found: xr.Dataset) -> Iterator[str]:
         more = "" if known else ">"
         name = f"{one['rule'].item()}, d = {one['d'].item()}"
         yield (
-            f"{name:19}{one['goal'].item():5.0%}{seeds:7}{f'{more}{middle:,.0f}':>10}"
+            f"{name:22}{one['goal'].item():5.0%}{seeds:7}{f'{more}{middle:,.0f}':>10}"
             f"{' '.join(f'{q:,.0f}' for q in quartiles):>28}{f'{more}{ratio:.2f}':>16}  {chance(quartiles, seeds):.0%} {inside}"
         )
 
@@ -198,7 +198,7 @@ def main(options: study.Options) -> None:
     SharedStudy(
         name="training_time",
         spec=circuit("weight", 1, fixed.eta).spec,
-        circuits=[circuit(rule, 1, fixed.eta) for rule in (*RULES, *READINGS)],
+        circuits=[circuit(rule, 1, fixed.eta) for rule in (*RULES, *AS_NODES)],
         axes=AXES,
         point=lambda **values: Point(eta=fixed.eta, **values),
         planned=lambda place: planned(fixed, options, place),

@@ -11,16 +11,18 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
+from node_or_weight import NODE_OR_WEIGHT
 
 COLORS = {
     "backprop": "#3d8a4d",
     "node": "#1f5fa8",
     "node_own_codes": "#7fb3e6",
-    "node_or_weight": "#8b4fb0",
+    NODE_OR_WEIGHT: "#8b4fb0",
     "weight": "#c2571a",
 }
 # so that points of one width do not lie on each other
-ASIDE = {"backprop": 0.93, "node": 1.0, "node_own_codes": 1.22, "node_or_weight": 1.15, "weight": 1.075}
+ASIDE = {"backprop": 0.93, "node": 1.0, "node_own_codes": 1.22, NODE_OR_WEIGHT: 1.15, "weight": 1.075}
+LABELS = {"node_own_codes": "node, own codes", NODE_OR_WEIGHT: "node or weight"}
 PUBLISHED_RULES = ("backprop", "node", "weight")
 
 
@@ -82,7 +84,7 @@ def draw_fixed(found: xr.Dataset, path: Path) -> None:
                 if not np.isnan(iterations).all():
                     points(above, n * ASIDE[rule], iterations, done, color)
                     points(below, n * ASIDE[rule], iterations, done, color, middle)
-            above.plot([], [], "o", color=color, label=rule.replace("_", ", ", 1).replace("_", " "))
+            above.plot([], [], "o", color=color, label=LABELS.get(rule, rule))
         above.plot([], [], "kx", label="published at 1e-3, quartiles")
         above.plot([], [], "k^", mfc="none", label="cut off there")
         below.axhspan(0.75, 1.25, color="#cccccc", alpha=0.5, lw=0, label="published median ± 25 %")
@@ -115,14 +117,14 @@ def draw_tuned(found: xr.Dataset, path: Path) -> None:
         slope, low, high = study.exponent(n.astype(float), values)
         law = f": $N^{{{slope:.2f}}}$ ({low:.2f} to {high:.2f})" if np.isfinite(slope) else ""
         times.plot(n * ASIDE[rule], medians, color=color, lw=1)
-        times.plot([], [], "o-", color=color, label=rule + law)
-        rates.plot(n * ASIDE[rule], one["eta"].max("seed"), "o-", color=color, label=rule)
+        times.plot([], [], "o-", color=color, label=LABELS.get(rule, rule) + law)
+        rates.plot(n * ASIDE[rule], one["eta"].max("seed"), "o-", color=color, label=LABELS.get(rule, rule))
         if rule in PUBLISHED_RULES:
             times.plot(n, theirs.sel(rule=rule), "x:", color=color, alpha=0.6)
         if rule != "backprop" and "backprop" in found["rule"]:
             middle, low, high = np.array([ratio(found, rule, d) for d in found["d"].values]).T
             ratios.errorbar(n * ASIDE[rule], middle, [middle - low, high - middle], fmt="o-", color=color, capsize=3)
-            ratios.plot([], [], "o-", color=color, label=f"{rule} / backprop, $\\eta$ tuned")
+            ratios.plot([], [], "o-", color=color, label=f"{LABELS.get(rule, rule)} / backprop, $\\eta$ tuned")
             if rule in PUBLISHED_RULES:
                 ratios.plot(n, theirs.sel(rule=rule) / theirs.sel(rule="backprop"), "x:", color=color, alpha=0.6)
     for axes in (times, ratios):

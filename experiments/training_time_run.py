@@ -1,4 +1,4 @@
-"""A training run by one of three rules, kept in a file from which it goes on; locked while a process is at work on it."""
+"""A training run by a rule, kept in a file from which it goes on; locked while a process is at work on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Iterations to an accuracy on Fashion-MNIST at tuned learning rates: backpropagation, node and weight perturbation, or either.
+"""Iterations to an accuracy on Fashion-MNIST at tuned learning rates, by backpropagation and by perturbation.
 
 python experiments/training_time_tuned.py --quick --workers 1
 python experiments/training_time_tuned.py --full --workers 1 --out experiments/results

@@ -53,7 +53,7 @@ def predict(session: Session, law: Law = BERNOULLI) -> Prediction:
             f"{system.name} holds a code for {held} iterations; a prediction is of codes that are new in each"
         )
     parameters = parameter_blocks(session.circuit, system)
-    of_nodes = _of_nodes(session.circuit, system)
+    of_nodes = _of_nodes(session.circuit, system, parameters)
     layers = node_layers(session) if of_nodes else {}
     exact = session.exact_gradient() if of_nodes < parameters.keys() else {}
     found = {
@@ -87,13 +87,14 @@ def parameter_blocks(circuit: Circuit, system: LearningSpec) -> dict[str, list[s
     return found
 
 
-def _of_nodes(circuit: Circuit, system: LearningSpec) -> set[str]:
+def _of_nodes(circuit: Circuit, system: LearningSpec, parameters: Mapping[str, list[str]]) -> set[str]:
     """The blocks whose estimates read perturbations of nodes; those of the others read the parameters' own."""
     paired = {site.parameter: site.theta is not None for site in system.sites}
-    blocks = {name: {paired[p] for p in names} for name, names in parameter_blocks(circuit, system).items()}
+    blocks = {name: {paired[p] for p in names} for name, names in parameters.items()}
     if both := [name for name, found in blocks.items() if len(found) > 1]:
         raise RunError(
-            f"{circuit.name}: {system.name} perturbs weights and nodes of {both[0]} at once; expected one of them"
+            f"{circuit.name}: {system.name} perturbs weights and nodes of {both[0]} at once; "
+            "expected one of them, or blocks of their own (`blocks: layer`)"
         )
     return {name for name, found in blocks.items() if found == {False}}
 
@@ -106,11 +107,19 @@ def node_layers(session: Session) -> dict[str, list[NodeLayer]]:
 
     The channels of a layer have their weights first, in the order of the parameter, and the bias last. Neurons whose synapses
     come from units of their own, as in a sparse coupling, are layers of one node each.
+
+    Raises
+    ------
+    RunError
+        No block perturbs nodes; a rule or a coupling that this theory does not cover.
     """
     system, perturb = _system(session)
     parameters = parameter_blocks(session.circuit, system)
     block_of = {site.parameter: site.block for site in system.sites}
-    nodes = {name: perturb.blocks[block_of[parameters[name][0]]] for name in _of_nodes(session.circuit, system)}
+    of_nodes = _of_nodes(session.circuit, system, parameters)
+    if not of_nodes:
+        raise RunError(f"{session.circuit.name}: {system.name} perturbs no nodes")
+    nodes = {name: perturb.blocks[block_of[parameters[name][0]]] for name in of_nodes}
     target = _node_gradients(session, [node for block in nodes.values() for node in block])
     return {
         name: [layer for node in nodes[name] for layer in _layers(session, target, node, parameters[name])]

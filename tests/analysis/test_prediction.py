@@ -162,8 +162,13 @@ def test_each_layer_is_predicted_by_its_own_rule(tmp_path):
 
 
 def test_weights_and_nodes_of_one_block(tmp_path):
-    with pytest.raises(RunError, match="np perturbs weights and nodes of conv\\+logits at once; expected one of them"):
+    with pytest.raises(RunError, match="weights and nodes of conv\\+logits at once; expected one of them, or blocks"):
         predict(presented(circuit(tmp_path, WEIGHTS_AND_NODES, "all")))
+
+
+def test_weights_have_no_slopes_of_nodes(tmp_path):
+    with pytest.raises(RunError, match="np perturbs no nodes"):
+        node_layers(presented(circuit(tmp_path, WEIGHTS)))
 
 
 def test_only_one_member(tmp_path):
