@@ -18,11 +18,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-import study
 import xarray as xr
-from architectures_cases import RULES, SIZES, Case
-from architectures_figure import draw
-from architectures_noise import convergence
+from common import study
+from common.architectures_cases import RULES, SIZES, Case
+from common.architectures_figure import draw
+from common.architectures_noise import convergence
 
 import mgdcircuits as mgd
 from mgdcircuits import cli

@@ -17,12 +17,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import node_or_weight
 import numpy as np
-import study
 import xarray as xr
-from gradient_convergence_figure import draw, is_plain
-from node_or_weight import NODE_OR_WEIGHT
+from common import node_or_weight, study
+from common.gradient_convergence_figure import draw, is_plain
+from common.node_or_weight import NODE_OR_WEIGHT
 
 import mgdcircuits as mgd
 from mgdcircuits import cli, randomness

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import study
 import xarray as xr
+from common import study
 from matplotlib.figure import Figure
 
 import mgdcircuits as mgd

@@ -23,12 +23,12 @@ from pathlib import Path
 
 import click
 import numpy as np
-import study
 import xarray as xr
+from common import study
+from common.node_or_weight import perturbs_nodes
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
-from node_or_weight import perturbs_nodes
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table

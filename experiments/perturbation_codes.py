@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import study
 import xarray as xr
-from perturbation_codes_figure import best_norm, degrees, draw
-from perturbation_codes_task import CODES, IMAGES, Task, drawn_codes, flat, write
+from common import study
+from common.perturbation_codes_figure import best_norm, degrees, draw
+from common.perturbation_codes_task import CODES, IMAGES, Task, drawn_codes, flat, write
 
 import mgdcircuits as mgd
 from mgdcircuits import cli

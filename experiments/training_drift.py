@@ -19,14 +19,13 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import study
-import training_time_run
 import xarray as xr
+from common import study, training_time_run
+from common.training_time_figure import COLORS, bound
+from common.training_time_plan import Plan, Planned, SharedStudy
+from common.training_time_run import Place, Point, circuit
 from matplotlib.figure import Figure
 from training_time import AXES, GOALS, PUBLISHED_ETA, aims, collected, published, with_published
-from training_time_figure import COLORS, bound
-from training_time_plan import Plan, Planned, SharedStudy
-from training_time_run import Place, Point, circuit
 
 import mgdcircuits as mgd
 from mgdcircuits import cli

@@ -18,15 +18,14 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import study
-import training_time_run
 import xarray as xr
+from common import study, training_time_run
+from common.training_time_figure import bound, points
+from common.training_time_plan import Plan, Planned, SharedStudy, gathered, tried
+from common.training_time_run import RULES, Place, Point
 from matplotlib.figure import Figure
 from node_hypotheses import HYPOTHESES, TEXT, Hypothesis, draw_biases, finish
 from training_time import PUBLISHED_ETA, published
-from training_time_figure import bound, points
-from training_time_plan import Plan, Planned, SharedStudy, gathered, tried
-from training_time_run import RULES, Place, Point
 
 import mgdcircuits as mgd
 from mgdcircuits import cli

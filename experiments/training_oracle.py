@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import study
 import xarray as xr
+from common import study
+from common.training_time_figure import COLORS, bound, points
+from common.training_time_run import RULES
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from training_time import PUBLISHED_ETA, published
-from training_time_figure import COLORS, bound, points
-from training_time_run import RULES
 
 import mgdcircuits as mgd
 from mgdcircuits import cli

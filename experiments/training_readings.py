@@ -18,14 +18,14 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import study
 import training_drift
 import xarray as xr
+from common import study
+from common.node_or_weight import perturbs_nodes
+from common.training_time_plan import Plan, Planned, SharedStudy, gathered, tried
+from common.training_time_run import Place, Point, circuit
 from matplotlib.figure import Figure
-from node_or_weight import perturbs_nodes
 from training_time import GOALS, PUBLISHED_ETA, PUBLISHED_SEEDS, aims, published
-from training_time_plan import Plan, Planned, SharedStudy, gathered, tried
-from training_time_run import Place, Point, circuit
 
 import mgdcircuits as mgd
 from mgdcircuits import cli

@@ -17,12 +17,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import study
 import xarray as xr
-from node_or_weight import NODE_OR_WEIGHT
-from training_time_figure import bound, draw_fixed
-from training_time_plan import Plan, Planned, SharedStudy, gathered, tried
-from training_time_run import OWN_CODES, RULES, Place, Point, Run, circuit
+from common import study
+from common.node_or_weight import NODE_OR_WEIGHT
+from common.training_time_figure import bound, draw_fixed
+from common.training_time_plan import Plan, Planned, SharedStudy, gathered, tried
+from common.training_time_run import OWN_CODES, RULES, Place, Point, Run, circuit
 
 from mgdcircuits import cli
 

@@ -15,14 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-import study
 import xarray as xr
+from common import study
+from common.node_or_weight import NODE_OR_WEIGHT
+from common.training_time_figure import bound, draw_tuned, ratio
+from common.training_time_plan import tidy, work_through
+from common.training_time_run import RULES, Place, Point, Run, circuit, next_row
 from filelock import FileLock, Timeout
-from node_or_weight import NODE_OR_WEIGHT
 from training_time import PUBLISHED_ETA, collected, with_published
-from training_time_figure import bound, draw_tuned, ratio
-from training_time_plan import tidy, work_through
-from training_time_run import RULES, Place, Point, Run, circuit, next_row
 
 from mgdcircuits import cli
 from mgdcircuits.errors import RunError

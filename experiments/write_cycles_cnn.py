@@ -15,12 +15,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import study
-import training_time_run
 import xarray as xr
-from training_time_plan import Plan, Planned, SharedStudy, furthest, gathered, tried
-from training_time_run import RULES, Place
-from write_cycles_cnn_figure import draw, published, table
+from common import study, training_time_run
+from common.training_time_plan import Plan, Planned, SharedStudy, furthest, gathered, tried
+from common.training_time_run import RULES, Place
+from common.write_cycles_cnn_figure import draw, published, table
 
 import mgdcircuits as mgd
 from mgdcircuits import cli

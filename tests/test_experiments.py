@@ -31,7 +31,7 @@ def quick(name: str, out: Path) -> str:
 def test_a_run_of_a_study_goes_on(tmp_path, monkeypatch):
     """One that was stopped goes on, one that is complete is read, one of another circuit is done anew."""
     monkeypatch.syspath_prepend(ROOT / "experiments")
-    import study
+    from common import study
 
     class Stops(Progress):
         def row(self, iteration, values):
@@ -222,8 +222,8 @@ def test_training_drift(tmp_path, monkeypatch):
     )
     assert "by the drift" in printed and (tmp_path / "training_drift_quick.png").stat().st_size > 10_000
     monkeypatch.syspath_prepend(ROOT / "experiments")
+    from common.training_time_run import Place, Point
     from training_drift import Run
-    from training_time_run import Place, Point
 
     for rule, first, whole in (("node", 784, 2_762), ("weight", 10, 520)):
         run = Run(Point(rule, 1, 0.5, 1), Place(tmp_path, 1, 1000))
@@ -240,9 +240,9 @@ def test_training_readings(tmp_path, monkeypatch):
     assert relative.sel(reading="as described") == 1 and relative.sel(reading="channels") < 0.9
     assert "channels: 0." in printed and (tmp_path / "training_readings_quick.png").stat().st_size > 10_000
     monkeypatch.syspath_prepend(ROOT / "experiments")
+    from common.training_time_run import Place, Point, Rows
     from training_readings import SIZES, Run, collect, counts, draw, table, wanted
     from training_time import circuit
-    from training_time_run import Place, Point, Rows
 
     network = circuit("node", 2, 1.0)
     plain = list(counts("as described", network).values())
@@ -278,7 +278,7 @@ def test_training_readings(tmp_path, monkeypatch):
 def runs(monkeypatch):
     """The module of training runs."""
     monkeypatch.syspath_prepend(ROOT / "experiments")
-    import training_time_run
+    from common import training_time_run
 
     return training_time_run
 
@@ -287,7 +287,7 @@ def runs(monkeypatch):
 def plans(monkeypatch):
     """The module of the runs of a study."""
     monkeypatch.syspath_prepend(ROOT / "experiments")
-    import training_time_plan
+    from common import training_time_plan
 
     return training_time_plan
 
@@ -376,8 +376,8 @@ def test_training_runs_are_recalled(tmp_path, runs, plans):
 def test_goals_that_were_not_tried(monkeypatch):
     """A run cut off before a goal is so before the next one, if others tried that; one that stopped at its aim is not."""
     monkeypatch.syspath_prepend(ROOT / "experiments")
+    from common.training_time_run import Place, Point, Rows, Run
     from training_time import aims, collected
-    from training_time_run import Place, Point, Rows, Run
 
     def run(seed, *rows):
         point = Point("weight", 1, 1e-3, seed)
@@ -439,7 +439,7 @@ def test_node_hypotheses(tmp_path):
 def test_nodes_or_weights(monkeypatch):
     """The circuit perturbs what is fewer in each layer, and is predicted as its layers are."""
     monkeypatch.syspath_prepend(ROOT / "experiments")
-    import node_or_weight
+    from common import node_or_weight
     from node_hypotheses import Hypothesis, whichever_are_fewer
 
     from mgdcircuits.analysis.prediction import predict

@@ -19,7 +19,7 @@ from mgdcircuits.record import run_attributes, state_of, write_dataset
 from mgdcircuits.sweeps.sweeping import local_cluster
 from mgdcircuits.training import Interrupted
 
-FOLDER = Path(__file__).resolve().parent
+FOLDER = Path(__file__).resolve().parent.parent
 PUBLISHED = FOLDER / "published"
 NETLISTS = Path(os.path.relpath(FOLDER.parent / "netlists"))  # relative, for the sake of checkpoints that name it
 FOLDER_TO_WRITE = click.Path(file_okay=False, writable=True, path_type=Path)

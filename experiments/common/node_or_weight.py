@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from functools import cache
 
-import study
-
 import mgdcircuits as mgd
+from common import study
 from mgdcircuits.analysis.prediction import parameter_blocks
 
 NODE_OR_WEIGHT = "node_or_weight"

@@ -9,8 +9,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
-from node_or_weight import NODE_OR_WEIGHT
 
+from common.node_or_weight import NODE_OR_WEIGHT
 from mgdcircuits.analysis.theory import Convergence
 
 COLORS = {"weight": "#c2571a", "node": "#1f5fa8", NODE_OR_WEIGHT: "#8b4fb0"}

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import study
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from common import study
 
 COLORS = {
     "dense": "#c2571a",

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
-import study
 
 import mgdcircuits as mgd
+from common import study
 from mgdcircuits.analysis.codes import drawn, joined
 from mgdcircuits.analysis.moments import BERNOULLI, GAUSSIAN, Law, sparse_bernoulli
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import architectures_recurrent as recurrent
 import numpy as np
-from architectures_cases import Case
 
 import mgdcircuits as mgd
+from common import architectures_recurrent as recurrent
+from common.architectures_cases import Case
 from mgdcircuits import randomness
 from mgdcircuits.analysis.convergence import Accumulated
 from mgdcircuits.analysis.prediction import predict

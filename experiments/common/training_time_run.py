@@ -10,13 +10,12 @@ from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 
-import node_or_weight
 import numpy as np
-import study
 from filelock import FileLock, Timeout
-from node_or_weight import NODE_OR_WEIGHT
 
 import mgdcircuits as mgd
+from common import node_or_weight, study
+from common.node_or_weight import NODE_OR_WEIGHT
 from mgdcircuits import checkpoint
 from mgdcircuits.datasets import Dataset
 from mgdcircuits.interrupts import Held

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import study
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
-from node_or_weight import NODE_OR_WEIGHT
+
+from common import study
+from common.node_or_weight import NODE_OR_WEIGHT
 
 COLORS = {
     "backprop": "#3d8a4d",

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import study
 import xarray as xr
 from filelock import FileLock
-from training_time_run import Place, Point, Rows, Run
 
 import mgdcircuits as mgd
+from common import study
+from common.training_time_run import Place, Point, Rows, Run
 from mgdcircuits.netlist.spec import CircuitSpec
 from mgdcircuits.record import run_attributes
 

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import study
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
+
+from common import study
 
 COLORS = {0.01: "#7a5195", 0.03: "#1f5fa8", 0.1: "#3d8a4d", 0.3: "#d98c1f", 1: "#c2321a"}
 RAISED = {1: 0.03, 10: 0.1, 100: 0.3, 1000: 1}

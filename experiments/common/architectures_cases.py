@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import study
-
 import mgdcircuits as mgd
+from common import study
 
 FOLDER = study.FOLDER / "architectures"
 RULES = ("weight", "node")
