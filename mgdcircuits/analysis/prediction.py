@@ -119,12 +119,11 @@ def node_layers(session: Session) -> dict[str, list[NodeLayer]]:
     of_nodes = _of_nodes(session.circuit, system, parameters)
     if not of_nodes:
         raise RunError(f"{session.circuit.name}: {system.name} perturbs no nodes")
-    nodes = {name: perturb.blocks[block_of[parameters[name][0]]] for name in of_nodes}
+    nodes = {name: perturb.blocks[block_of[names[0]]] for name, names in parameters.items() if name in of_nodes}
     target = _node_gradients(session, [node for block in nodes.values() for node in block])
     return {
-        name: [layer for node in nodes[name] for layer in _layers(session, target, node, parameters[name])]
-        for name in parameters
-        if name in nodes
+        name: [layer for node in block for layer in _layers(session, target, node, parameters[name])]
+        for name, block in nodes.items()
     }
 
 
