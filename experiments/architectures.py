@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+
+import mgdcircuits as mgd
 from common import study
 from common.architectures_cases import RULES, SIZES, Case
 from common.architectures_figure import draw
 from common.architectures_noise import convergence
-
-import mgdcircuits as mgd
 from mgdcircuits import cli
 
 

@@ -19,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+
+import mgdcircuits as mgd
 from common import node_or_weight, study
 from common.gradient_convergence_figure import draw, is_plain
 from common.node_or_weight import NODE_OR_WEIGHT
-
-import mgdcircuits as mgd
 from mgdcircuits import cli, randomness
 from mgdcircuits.analysis.convergence import Accumulated, draws_until, exponent, exponent_interval
 from mgdcircuits.analysis.prediction import Prediction, parameter_blocks, predict

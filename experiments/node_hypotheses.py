@@ -24,8 +24,6 @@ from pathlib import Path
 import click
 import numpy as np
 import xarray as xr
-from common import study
-from common.node_or_weight import perturbs_nodes
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
@@ -34,6 +32,8 @@ from rich.progress import track
 from rich.table import Table
 
 import mgdcircuits as mgd
+from common import study
+from common.node_or_weight import perturbs_nodes
 from mgdcircuits import cli
 from mgdcircuits.analysis.prediction import node_layers
 from mgdcircuits.analysis.theory import Convergence, NodeLayer, combined, node_perturbation, weight_perturbation

@@ -18,13 +18,13 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from common import study
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, LogLocator, NullFormatter
 from scipy import stats
 
 import mgdcircuits as mgd
+from common import study
 from mgdcircuits import cli
 
 MATCHED = 15

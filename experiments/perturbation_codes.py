@@ -16,11 +16,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
+
+import mgdcircuits as mgd
 from common import study
 from common.perturbation_codes_figure import best_norm, degrees, draw
 from common.perturbation_codes_task import CODES, IMAGES, Task, drawn_codes, flat, write
-
-import mgdcircuits as mgd
 from mgdcircuits import cli
 from mgdcircuits.analysis.amplitude import (
     ANTITHETIC,

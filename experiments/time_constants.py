@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from common import study
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import mgdcircuits as mgd
+from common import study
 from mgdcircuits import cli
 
 LAST = 3

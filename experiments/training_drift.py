@@ -20,15 +20,15 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from matplotlib.figure import Figure
+
+import mgdcircuits as mgd
 from common import study, training_time_run
 from common.training_time_figure import COLORS, bound
 from common.training_time_plan import Plan, Planned, SharedStudy
 from common.training_time_run import Place, Point, circuit
-from matplotlib.figure import Figure
-from training_time import AXES, GOALS, PUBLISHED_ETA, aims, collected, published, with_published
-
-import mgdcircuits as mgd
 from mgdcircuits import cli
+from training_time import AXES, GOALS, PUBLISHED_ETA, aims, collected, published, with_published
 
 RULES = ("node", "weight")
 MARKERS = {1: "o", 2: "s", 4: "^"}

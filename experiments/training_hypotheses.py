@@ -19,17 +19,17 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from matplotlib.figure import Figure
+
+import mgdcircuits as mgd
 from common import study, training_time_run
 from common.training_time_figure import bound, points
 from common.training_time_plan import Plan, Planned, SharedStudy, gathered, tried
 from common.training_time_run import RULES, Place, Point
-from matplotlib.figure import Figure
-from node_hypotheses import HYPOTHESES, TEXT, Hypothesis, draw_biases, finish
-from training_time import PUBLISHED_ETA, published
-
-import mgdcircuits as mgd
 from mgdcircuits import cli
 from mgdcircuits.datasets import Dataset
+from node_hypotheses import HYPOTHESES, TEXT, Hypothesis, draw_biases, finish
+from training_time import PUBLISHED_ETA, published
 
 GOALS = (0.2, 0.4)
 AXES = {"hypothesis": "variant", "d": "d", "seed": "seed"}

@@ -18,17 +18,17 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+import mgdcircuits as mgd
 from common import study
 from common.training_time_figure import COLORS, bound, points
 from common.training_time_run import RULES
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
-from training_time import PUBLISHED_ETA, published
-
-import mgdcircuits as mgd
 from mgdcircuits import cli
 from mgdcircuits.codegen.compiler import compiler
 from mgdcircuits.errors import BuildError
+from training_time import PUBLISHED_ETA, published
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 FLAGS = (

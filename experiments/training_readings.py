@@ -18,17 +18,17 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import training_drift
 import xarray as xr
+from matplotlib.figure import Figure
+
+import mgdcircuits as mgd
+import training_drift
 from common import study
 from common.node_or_weight import perturbs_nodes
 from common.training_time_plan import Plan, Planned, SharedStudy, gathered, tried
 from common.training_time_run import Place, Point, circuit
-from matplotlib.figure import Figure
-from training_time import GOALS, PUBLISHED_ETA, PUBLISHED_SEEDS, aims, published
-
-import mgdcircuits as mgd
 from mgdcircuits import cli
+from training_time import GOALS, PUBLISHED_ETA, PUBLISHED_SEEDS, aims, published
 
 PLAIN = "as described"
 POOLED = ("conv2", "conv4", "conv6")

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
+
 from common import study
 from common.node_or_weight import NODE_OR_WEIGHT
 from common.training_time_figure import bound, draw_fixed
 from common.training_time_plan import Plan, Planned, SharedStudy, gathered, tried
 from common.training_time_run import OWN_CODES, RULES, Place, Point, Run, circuit
-
 from mgdcircuits import cli
 
 PUBLISHED_ETA = 1e-3

@@ -16,16 +16,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
+from filelock import FileLock, Timeout
+
 from common import study
 from common.node_or_weight import NODE_OR_WEIGHT
 from common.training_time_figure import bound, draw_tuned, ratio
 from common.training_time_plan import tidy, work_through
 from common.training_time_run import RULES, Place, Point, Run, circuit, next_row
-from filelock import FileLock, Timeout
-from training_time import PUBLISHED_ETA, collected, with_published
-
 from mgdcircuits import cli
 from mgdcircuits.errors import RunError
+from training_time import PUBLISHED_ETA, collected, with_published
 
 TUNING_SEED = 1000  # the first seed of tuning is so many beyond the first of the runs that are reported
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from common import study
 from matplotlib.figure import Figure
 
 import mgdcircuits as mgd
+from common import study
 from mgdcircuits import cli
 
 GOALS = (0.2, 0.4, 0.6, 0.8)

@@ -16,12 +16,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import xarray as xr
+
+import mgdcircuits as mgd
 from common import study, training_time_run
 from common.training_time_plan import Plan, Planned, SharedStudy, furthest, gathered, tried
 from common.training_time_run import RULES, Place
 from common.write_cycles_cnn_figure import draw, published, table
-
-import mgdcircuits as mgd
 from mgdcircuits import cli
 
 GOALS = (0.2, 0.4, 0.6, 0.8)

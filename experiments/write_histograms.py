@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from common import study
 from matplotlib.figure import Figure
 
 import mgdcircuits as mgd
+from common import study
 from mgdcircuits import cli
 
 NETLIST = study.FOLDER / "write_histograms.yaml"

@@ -440,9 +440,8 @@ def test_nodes_or_weights(monkeypatch):
     """The circuit perturbs what is fewer in each layer, and is predicted as its layers are."""
     monkeypatch.syspath_prepend(ROOT / "experiments")
     from common import node_or_weight
-    from node_hypotheses import Hypothesis, whichever_are_fewer
-
     from mgdcircuits.analysis.prediction import predict
+    from node_hypotheses import Hypothesis, whichever_are_fewer
 
     d = 2
     circuit = mgd.load(node_or_weight.netlist(d), d=d, target_off=0.01)
