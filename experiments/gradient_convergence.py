@@ -79,7 +79,9 @@ SIZES = {
         Case(NODE_OR_WEIGHT, 2, 10, 5, 5000),
         Case(NODE_OR_WEIGHT, 4, 10, 5, 12000),
         *(Case(NODE_OR_WEIGHT, 1, 10, 5, 2000, classes) for classes in (2, 5)),
-        *(Case(NODE_OR_WEIGHT, d, seeds) for d, seeds in ((8, 10), (16, 3), (32, 3))),
+        Case(NODE_OR_WEIGHT, 8, 10, 3, 3000),
+        Case(NODE_OR_WEIGHT, 16, 3, 2, 400),
+        Case(NODE_OR_WEIGHT, 32, 3, 1, 120),
     ),
 }
 

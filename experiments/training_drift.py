@@ -1,4 +1,4 @@
-"""Are the published training times those of the drift alone? Nodes and weights of training_time.py, without their noise.
+"""Are the published training times those of the drift alone? The rules of training_time.py, without their noise.
 
 python experiments/training_drift.py --quick --workers 1
 python experiments/training_drift.py --full --workers 1 --out experiments/results
@@ -23,14 +23,20 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import mgdcircuits as mgd
-from common import study, training_time_run
-from common.training_time_figure import COLORS, bound
+from common import node_or_weight, study, training_time_run
+from common.node_or_weight import NODE_OR_WEIGHT
+from common.training_time_figure import COLORS, LABELS, bound
 from common.training_time_plan import Plan, Planned, SharedStudy
 from common.training_time_run import Place, Point, circuit
 from mgdcircuits import cli
 from training_time import AXES, GOALS, PUBLISHED_ETA, aims, collected, published, with_published
 
-RULES = ("node", "weight")
+PERTURBED = {
+    "node": lambda n_nodes, n_parameters: n_nodes,
+    NODE_OR_WEIGHT: min,
+    "weight": lambda n_nodes, n_parameters: n_parameters,
+}
+"""How many elements of a layer each rule perturbs."""
 MARKERS = {1: "o", 2: "s", 4: "^"}
 
 
@@ -59,12 +65,9 @@ class Run(training_time_run.Run):
 
     @cached_property
     def _elements(self) -> dict[str, int]:
-        """How many elements of each population's layer are perturbed."""
-        parameters = self._session.parameters
-        if self.point.rule == "node":
-            return {population.name: math.prod(population.shape) for population in self._circuit.spec.populations}
-        names = {name.split(".")[0] for name in parameters}
-        return {layer: sum(p.size for name, p in parameters.items() if name.startswith(f"{layer}.")) for layer in names}
+        """How many elements of each layer are perturbed."""
+        perturbed = PERTURBED[self.point.rule]
+        return {layer: perturbed(*numbers) for layer, numbers in node_or_weight.counts(self.point.d).items()}
 
     def _eta(self, parameter: str) -> float:
         return self.point.eta / math.sqrt(self._elements[parameter.split(".")[0]])
@@ -74,7 +77,7 @@ def planned(size: Size, options: study.Options, place: Place) -> Iterator[Planne
     """What is to be done, in order: a run, its goal, and the iterations after which it is cut off."""
     theirs = published()
     for goal, widths, seeds in size.stages:
-        for rule, d, seed in itertools.product(RULES, widths, range(options.seed, options.seed + seeds)):
+        for rule, d, seed in itertools.product(PERTURBED, widths, range(options.seed, options.seed + seeds)):
             limit = round(2 * theirs[rule, d, goal][1] * PUBLISHED_ETA / size.eta)
             yield Run(Point(rule, d, size.eta, seed), place), goal, limit
 
@@ -125,8 +128,8 @@ def draw(found: xr.Dataset, measured: xr.Dataset | None, path: Path) -> None:
     left, right = figure.subplots(1, 2)
     for rule in found["rule"].values:
         for d in found["d"].values:
-            each = pairs(found, measured, rule, d)
-            left.loglog(*each.T, MARKERS.get(d, "x"), color=COLORS[rule], ms=5, alpha=0.7, label=f"{rule}, d = {d}")
+            each, label = pairs(found, measured, rule, d), f"{LABELS.get(rule, rule)}, d = {d}"
+            left.loglog(*each.T, MARKERS.get(d, "x"), color=COLORS[rule], ms=5, alpha=0.7, label=label)
             one = found.sel(rule=rule, d=d)
             done = one["done"].values * found.attrs["eta"] / PUBLISHED_ETA
             medians = [bound(one["scaled"].sel(goal=goal).values, done)[0] for goal in found["goal"].values]
@@ -135,7 +138,6 @@ def draw(found: xr.Dataset, measured: xr.Dataset | None, path: Path) -> None:
                 medians / one["published"].sel(quartile=0.5),
                 MARKERS.get(d, "x") + "-",
                 color=COLORS[rule],
-                label=f"{rule}, d = {d}",
             )
     limits = [1e3, 4e6]
     left.loglog(limits, limits, ":", color="#999999")

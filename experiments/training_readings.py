@@ -4,8 +4,9 @@ python experiments/training_readings.py --quick --workers 1
 python experiments/training_readings.py --full --workers 1 --out experiments/results
 
 Nodes take longer in training_time.py than in arXiv 2501.15403. At the published learning rate the times are those of steps of
--eta*gradient/sqrt(K), K nodes of a layer (training_drift.py). Here the same seeds take such steps with other K, and with steps
-of one layer that are twice as long. Runs are kept, and shared by processes, as in training_time.py. `--workers`: threads.
+-eta*gradient/sqrt(K), K nodes of a layer. Here the same seeds take such steps with other K, and with steps of one layer that
+are twice as long, and are compared with those of training_drift.py, which is run before. Runs are kept, and shared by
+processes, as in training_time.py. `--workers`: threads.
 """
 
 from __future__ import annotations
@@ -24,23 +25,21 @@ from matplotlib.figure import Figure
 import mgdcircuits as mgd
 import training_drift
 from common import study
-from common.node_or_weight import perturbs_nodes
+from common.node_or_weight import NODE_OR_WEIGHT
 from common.training_time_plan import Plan, Planned, SharedStudy, gathered, tried
 from common.training_time_run import Place, Point, circuit
 from mgdcircuits import cli
+from mgdcircuits.errors import RunError
 from training_time import GOALS, PUBLISHED_ETA, PUBLISHED_SEEDS, aims, published
 
 PLAIN = "as described"
+OF_DRIFT = {PLAIN: "node", "nodes or parameters": NODE_OR_WEIGHT}
+"""Readings that training_drift.py takes, as rules."""
 POOLED = ("conv2", "conv4", "conv6")
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6", "dense1", "dense2", "logits")
 AXES = {"reading": "variant", "d": "d", "seed": "seed"}
 Shapes = Mapping[str, tuple[int, ...]]
 Reading = Callable[[str, Shapes, Mapping[str, int]], float]
-
-
-def nodes(layer: str, shapes: Shapes, parameters: Mapping[str, int]) -> float:
-    """The inputs of its neurons."""
-    return math.prod(shapes[layer])
 
 
 def after_pooling(layer: str, shapes: Shapes, parameters: Mapping[str, int]) -> float:
@@ -59,12 +58,6 @@ def mean_of_layers(layer: str, shapes: Shapes, parameters: Mapping[str, int]) ->
     return sum(math.prod(shapes[one]) for one in LAYERS) / len(LAYERS)
 
 
-def fewer(layer: str, shapes: Shapes, parameters: Mapping[str, int]) -> float:
-    """Nodes or parameters, whichever are fewer."""
-    n_nodes, n_parameters = math.prod(shapes[layer]), parameters[layer]
-    return n_nodes if perturbs_nodes(n_nodes, n_parameters) else n_parameters
-
-
 def parameters_of_kernels(layer: str, shapes: Shapes, parameters: Mapping[str, int]) -> float:
     """Parameters in convolutions, nodes in dense layers."""
     return parameters[layer] if layer.startswith("conv") else math.prod(shapes[layer])
@@ -76,13 +69,12 @@ def twice(longer: str) -> Reading:
 
 
 READINGS: dict[str, Reading] = {
-    PLAIN: nodes,
     "nodes after pooling": after_pooling,
     "nodes of the network / 9": mean_of_layers,
-    "nodes or parameters": fewer,
     "parameters of kernels": parameters_of_kernels,
     "channels": channels,
 } | {f"{layer} twice as far": twice(layer) for layer in LAYERS}
+SHOWN = ("nodes or parameters", *READINGS)
 
 
 def counts(reading: str, circuit: mgd.Circuit) -> dict[str, float]:
@@ -94,7 +86,7 @@ def counts(reading: str, circuit: mgd.Circuit) -> dict[str, float]:
     return {layer: READINGS[reading](layer, shapes, sizes) for layer in LAYERS}
 
 
-CLOSER = ("nodes after pooling", "nodes or parameters")  # what the first stage left
+CLOSER = ("nodes after pooling",)  # what the first stage left
 
 
 @dataclass(frozen=True)
@@ -109,7 +101,7 @@ class Size:
 
 
 SIZES = {
-    "quick": Size(0.5, ((0.4, (1,), (PLAIN, "channels"), 1),)),
+    "quick": Size(0.5, ((0.4, (1,), ("channels",), 1),)),
     "full": Size(
         0.05,
         (
@@ -142,28 +134,29 @@ def planned(size: Size, options: study.Options, place: Place) -> Iterator[Planne
                     yield Run(Point("node", d, size.eta, seed, variant=name), place), goal, limit
 
 
-def collect(plan: Plan, size: Size, drift: xr.Dataset | None) -> xr.Dataset:
-    """`relative`: iterations over those of the same seed as described, where that has reached the goal (here, or in
-    training_drift.py), (reading, d, seed, goal). `wanted`: the same as would make our medians the published ones, with a 95 %
-    interval, (d, goal, bound)."""
+def collect(plan: Plan, size: Size, drift: xr.Dataset) -> xr.Dataset:
+    """`iterations`, with those of `OF_DRIFT`; `relative`: over those of the same seed as described, where that has reached the
+    goal, (reading, d, seed, goal). `wanted`: the same as would make our medians the published ones, with a 95 % interval,
+    (d, goal, bound)."""
     ends = aims(plan)
     found = gathered({run.point: run for run, _, _ in plan}.values(), AXES, GOALS, {"aim": lambda run: ends[run.point]})
-    found = found.reindex(reading=[name for name in READINGS if name in found["reading"] or name == PLAIN])
-    found["iterations"] = found["iterations"].where(tried(found) & (found["goal"] <= found["aim"] + 1e-9))
+    own = found["iterations"].where(tried(found) & (found["goal"] <= found["aim"] + 1e-9))
+    theirs = drift["iterations"].sel(rule=list(OF_DRIFT.values())).reindex(d=found["d"], goal=found["goal"])
+    theirs = theirs.rename(rule="reading").assign_coords(reading=list(OF_DRIFT))
+    every = xr.concat([theirs, own], "reading", join="outer")
+    found = found.drop_vars("iterations").reindex_like(every).assign(iterations=every)
+    found = found.sel(reading=[name for name in (PLAIN, *SHOWN) if name in found["reading"]])
     plain = found["iterations"].sel(reading=PLAIN, drop=True)
-    if drift is not None and "node" in drift["rule"]:
-        the_same = drift["iterations"].sel(rule="node", drop=True).reindex_like(plain)
-        plain = plain.where(np.isfinite(plain), the_same)
     found["relative"] = found["iterations"] / plain.where(np.isfinite(plain))
     bounds = [[wanted(drift, d, goal) for goal in found["goal"].values] for d in found["d"].values]
     found["wanted"] = (("d", "goal", "bound"), bounds)
     return found.assign_coords(bound=["low", "middle", "high"]).assign_attrs(eta=size.eta)
 
 
-def wanted(drift: xr.Dataset | None, d: int, goal: float, draws: int = 4000) -> tuple[float, float, float]:
+def wanted(drift: xr.Dataset, d: int, goal: float, draws: int = 4000) -> tuple[float, float, float]:
     """The published median over ours by the drift, with a 95 % interval: our seeds are drawn anew, the published ones from a
     log-normal with their quartiles. Our seeds that were cut off count with what they had done."""
-    if drift is None or d not in drift["d"]:
+    if d not in drift["d"]:
         return (np.nan,) * 3
     one, theirs = drift.sel(rule="node", d=d), published()["node", d, goal]
     scaled = one["scaled"].sel(goal=goal)
@@ -193,7 +186,7 @@ def draw(found: xr.Dataset, path: Path) -> None:
     each = panels(found)
     goals = sorted({goal for goal, *_ in each})[-2:]
     each = [(goals.index(goal), list(found["d"].values).index(d), names) for goal, d, names in each if goal in goals]
-    shown = [[n for n in READINGS if any(n in names for k, _, names in each if k == row)] for row in range(len(goals))]
+    shown = [[n for n in SHOWN if any(n in names for k, _, names in each if k == row)] for row in range(len(goals))]
     rows = [len(names) for names in shown]
     columns = found.sizes["d"]
     figure = Figure(figsize=(2.4 + 3.2 * columns, 1 + sum(1.2 + 0.24 * n for n in rows)), layout="constrained")
@@ -252,7 +245,9 @@ def table(found: xr.Dataset) -> Iterator[str]:
 @study.command
 def main(options: study.Options) -> None:
     """Train by the drift of node perturbation with other lengths of steps."""
-    size = SIZES[options.size]
+    size, drift = SIZES[options.size], study.kept("training_drift", options)
+    if drift is None or drift.attrs["eta"] != size.eta:
+        raise RunError(f"there is no such study of the drift in {options.out}: run training_drift.py there before")
     network = circuit("backprop", 1, size.eta)
     SharedStudy(
         name="training_readings",
@@ -261,7 +256,7 @@ def main(options: study.Options) -> None:
         axes=AXES,
         point=lambda **values: Point("node", eta=size.eta, **values),
         planned=lambda place: planned(size, options, place),
-        collect=lambda plan: collect(plan, size, study.kept("training_drift", options)),
+        collect=lambda plan: collect(plan, size, drift),
         draw=draw,
         table=table,
         judged=1000 if options.size == "quick" else None,
