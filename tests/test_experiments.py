@@ -356,8 +356,8 @@ def test_training_runs_are_shared(tmp_path, runs, plans, capsys):
     assert not place.folder.exists()
 
 
-def test_training_runs_are_recalled(tmp_path, runs, plans):
-    """Rows in the summary of a study that was interrupted need not be done again; what goes further begins anew."""
+def test_training_runs_are_recalled(tmp_path, runs, plans, capsys):
+    """Rows in the summary of a study need not be done again; what goes further begins anew, and so does an edited study."""
     axes, point, path = {"d": "d", "seed": "seed"}, runs.Point("weight", 1, 0.1, 1), tmp_path / "study.nc"
 
     def known(digest="of now"):
@@ -372,13 +372,12 @@ def test_training_runs_are_recalled(tmp_path, runs, plans):
     run = runs.Run(point, place)
     run.advance(goal=1, limit=10)
     summary = plans.gathered([run, runs.Run(replace(point, seed=2), place)], axes, (0.2,), {})
-    write("finished")
-    assert set(early) == {point}  # another process has finished it meanwhile
-    late = known()
-    assert not late and not late.replaceable  # it begins anew
-    write("interrupted")
-    assert set(late) == set(known()) == {point} and known().replaceable
-    assert not known("edited") and not known("edited").replaceable
+    for state in ("finished", "interrupted"):
+        write(state)
+        assert set(early) == set(known()) == {point} and known().replaceable  # another process has written it meanwhile
+        assert ("give another --out" in capsys.readouterr().out) == (state == "finished")
+    edited = known("edited")
+    assert not edited and not edited.replaceable and "other netlists" in capsys.readouterr().out
     assert known()[point].each == [(n, round(accuracy, 6)) for n, accuracy in run.found.each]
     plans.tidy(place, "interrupted", [(run, 1, 10)])
     assert not run.path.exists()

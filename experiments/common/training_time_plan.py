@@ -65,8 +65,8 @@ def work_through(plan: Plan) -> str:
 class Summary(Mapping[Point, Rows]):
     """Rows of the runs that the summary of a study tells of, read again when another process has written it.
 
-    One that is there at the beginning and is finished, or was made with other netlists, tells of nothing: the study begins
-    anew. It is not `replaceable` then by one that is not finished.
+    One that is there at the beginning and was made with other netlists tells of nothing: the study begins anew. It is not
+    `replaceable` then by one that is not finished.
     """
 
     def __init__(self, path: Path, digest: str, axes: Mapping[str, str], point: Callable[..., Point]) -> None:
@@ -76,12 +76,19 @@ class Summary(Mapping[Point, Rows]):
         self.replaceable = True
         if stamp := self._stamp():
             with xr.open_dataset(path) as found:
-                facts = found.attrs.get("state"), found.attrs.get("digest")
-            self.replaceable = facts == (INTERRUPTED, digest)
+                state, made_with = (found.attrs.get(name) for name in ("state", "digest"))
+            self.replaceable = made_with == digest
             if not self.replaceable:
                 self._read = stamp
-                why = "is finished" if facts[0] == FINISHED else "was made with other netlists"
-                print(f"{path} {why}: the study begins anew, and replaces it when it is finished", flush=True)
+                print(
+                    f"{path} was made with other netlists: the study begins anew, and replaces it when it is finished",
+                    flush=True,
+                )
+            elif state == FINISHED:
+                print(
+                    f"{path} is finished, and only what it lacks is done; give another --out to run all of it",
+                    flush=True,
+                )
 
     def _stamp(self) -> tuple[int, int] | None:
         try:
