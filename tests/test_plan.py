@@ -137,6 +137,14 @@ def test_a_dataset_without_what_is_needed():
         plan(made(climbs({1: 1.0, 10: 1.0, 100: 1.0})).drop_vars("accuracy_test"))
 
 
+@pytest.mark.filterwarnings("error")
+def test_figure_of_one_tau_theta(tmp_path):
+    """A single point has room around it on logarithmic axes, and matplotlib nothing to warn of."""
+    found = plan(made(lambda *_: [0.1, 0.5, 0.9, 0.9], periods=(1,)), 0.8)
+    figure = plot(found, tmp_path / "one.png")
+    assert figure.axes[1].get_xlim() == (0.1, 10)
+
+
 @pytest.mark.parametrize(("value", "text"), [(0.0032, "3.2 m"), (1e-13, "100 f"), (0, "0 "), (4.5e4, "45 k")])
 def test_si(value, text):
     assert si(value) == text

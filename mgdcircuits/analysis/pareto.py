@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,10 @@ def plot(found: Plan, out: str | Path | None = None) -> Figure:
 
 def _trade(axes, found: Plan) -> None:
     usable = [o for o in found.options if o.enough]
+    if usable:
+        axes.set(xscale="log", yscale="log")
+        _limit(axes.set_xlim, [o.seconds for o in usable])
+        _limit(axes.set_ylim, [o.writes_max for o in usable])
     for tuned, color, label in ((True, TUNED, "eta tuned"), (False, OTHER, "eta not tuned")):
         own = [o for o in usable if o.tuned is tuned]
         if own:
@@ -56,11 +61,16 @@ def _trade(axes, found: Plan) -> None:
         at = (found.best.seconds, found.best.writes_max)
         axes.scatter(*at, s=160, facecolors="none", edgecolors=CHOSEN, linewidths=1.8, label="recommended", zorder=4)
     if usable:
-        axes.set(xscale="log", yscale="log")
         axes.legend(frameon=False, fontsize=8)
     axes.set_xlabel("time on the hardware (s)")
     axes.set_ylabel("writes of the most written device")
     axes.set_title("numbers: tau_theta in iterations", fontsize=9)
+
+
+def _limit(set_limits: Callable[..., object], values: list[float]) -> None:
+    """Limits of a logarithmic axis with a single value: a decade to either side; others are matplotlib's."""
+    if len(set(values)) == 1 and values[0] > 0:
+        set_limits(values[0] / 10, values[0] * 10)
 
 
 def _reached(axes, found: Plan) -> None:
@@ -68,6 +78,7 @@ def _reached(axes, found: Plan) -> None:
     axes.plot(periods, [100 * o.accuracy for o in found.options], color=TUNED, marker="o", label="accuracy (%)")
     known = [100 * o.accuracy for o in found.options if np.isfinite(o.accuracy)] or [0, 100]
     axes.set_ylim(max(0, min(known) - 5), min(100, max(known) + 5))
+    _limit(axes.set_xlim, periods)
     axes.set(xscale="log", xlabel="tau_theta (iterations)", ylabel="accuracy on the test set (%)")
     joules = [o.joules for o in found.options]
     if np.isfinite(joules).any():
@@ -75,4 +86,5 @@ def _reached(axes, found: Plan) -> None:
         right.spines["top"].set_visible(False)
         right.plot(periods, joules, color=FRONT, marker="s", ls="--")
         right.set(yscale="log")
+        _limit(right.set_ylim, joules)
         right.set_ylabel("energy (J)", color=FRONT)
