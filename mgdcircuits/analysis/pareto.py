@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +67,7 @@ def _trade(axes, found: Plan) -> None:
     axes.set_title("numbers: tau_theta in iterations", fontsize=9)
 
 
-def _limit(set_limits: Callable[..., object], values: list[float]) -> None:
+def _limit(set_limits: Callable[..., object], values: Sequence[float]) -> None:
     """Limits of a logarithmic axis with a single value: a decade to either side; others are matplotlib's."""
     if len(set(values)) == 1 and values[0] > 0:
         set_limits(values[0] / 10, values[0] * 10)

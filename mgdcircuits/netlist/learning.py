@@ -64,6 +64,9 @@ class Learning:
         signals = self._assignments(doc.signals, scope, "signals")
         baseline_texts = {k: v for k, v in (doc.baseline or {}).items() if k != "per"}
         scope_after = {**scope, **{a.name: a.dimensions for a in signals}}
+        for what, texts, taken in (("signals", doc.signals or {}, scope), ("baseline", baseline_texts, scope_after)):
+            for word, text in texts.items():
+                self.sites.own_name(word, getattr(word, "at", text.at), f"`{what}`", taken)
         base_guess = self._guess(baseline_texts, scope_after)
         baseline = self._assignments(baseline_texts, {**scope_after, **base_guess}, "baseline")
         rule_scope: dict[str, Dimensions] = {**scope_after, **{a.name: a.dimensions for a in baseline}}

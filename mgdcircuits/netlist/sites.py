@@ -14,7 +14,7 @@ from mgdcircuits.netlist.kinds import expected_of
 from mgdcircuits.netlist.objects import Objects
 from mgdcircuits.netlist.perturbations import Perturbations
 from mgdcircuits.netlist.source import Map, Text
-from mgdcircuits.netlist.spec import CouplingSpec, Dimensions, Perturb, Role, Site, Variable
+from mgdcircuits.netlist.spec import CouplingSpec, Dimensions, Perturb, Position, Role, Site, Variable
 from mgdcircuits.netlist.units import DIMENSIONLESS, divide
 from mgdcircuits.netlist.updates import ESTIMATE, Place, Updates
 
@@ -40,6 +40,11 @@ class Sites:
             if v.role is Role.PLASTIC
         ]
         self.updates = Updates(objects, measured, self.places, expressions)
+
+    def own_name(self, name: Text, at: Position, what: str, scope: Mapping[str, Dimensions]) -> None:
+        """Report a name of a signal or a baseline that stands for something else in a rule, too."""
+        local = {word: None for place in self.places for word in self.objects.scope(place.thing)}
+        self.updates.own_name(name, at, what, {**local, **scope})
 
     def of(
         self, name: str, doc: LearningDoc, perturb: Perturb | None, passes: tuple[tuple[str, float], ...],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from mgdcircuits.netlist.expressions import (
 from mgdcircuits.netlist.inference import infer_states, with_unit
 from mgdcircuits.netlist.kinds import UNKNOWN_KIND, expected_of
 from mgdcircuits.netlist.objects import Objects, statements_of
-from mgdcircuits.netlist.parameters import Parameters
+from mgdcircuits.netlist.parameters import RESERVED, Parameters
 from mgdcircuits.netlist.source import Text
 from mgdcircuits.netlist.spec import CouplingSpec, Dimensions, PopulationSpec, Position, Variable
 from mgdcircuits.netlist.units import DIMENSIONLESS
@@ -32,6 +32,12 @@ UPDATE = reading_rule("update", "a learning system must say what is requested, a
 ESTIMATE = reading_rule("estimate", "an entry of `estimate` must fit a plastic parameter")
 ESTIMATE_UNITS = reading_rule("estimate-units", "an estimate has the unit of the cost divided by that of the parameter")
 REQUEST_UNITS = reading_rule("request-units", "a request has the unit of the parameter")
+SHADOWED_NAME = reading_rule(
+    "shadowed-name", "what a rule computes must not take a name that stands for something else"
+)
+
+WORDS = RESERVED | {"theta", "writes"}
+"""What expressions of a rule can name besides what the netlist names."""
 
 
 @dataclass
@@ -53,6 +59,22 @@ class Updates:
         self.expressions = expressions
         self.report = expressions.report
         self.parameters: Parameters = expressions.parameters
+
+    def own_name(
+        self, name: Text | str, at: Position, what: str, scope: Container[str], on_write: Container[str] = (), mend: str = ""
+    ) -> None:  # fmt: skip
+        """Report a name that `what` gives to what it computes, if expressions could mean something else by it."""
+        kinds = {
+            "a word of the language": WORDS,
+            "a parameter": self.parameters.texts,
+            "a cost or a measure": self.measured.dimensions,
+            "a variable or a signal there": scope,
+            "computed by `on_write`, too": on_write,
+        }
+        kind = next((kind for kind, taken in kinds.items() if name in taken), None)
+        if kind is not None:
+            mend = mend or f"write `{name}_0`"
+            self.report.add(SHADOWED_NAME, at, f"{what} computes `{name}`, which is {kind}", "a name of its own", mend)
 
     def tolerated(self, name: str) -> bool:
         """Whether a name is unknown only because what it stands for was found broken."""
@@ -136,8 +158,12 @@ class Updates:
         def tolerated(name: str) -> bool:
             return (tolerant and name == "G") or self.tolerated(name)
 
+        on_write = {s.target for s in parse_statements(place.thing.on_write or "")}
+        what, mend = (f"`{source}`", "rename the other one") if key == "use" else ("`update`", "")
         for statement in statements:
             at = Position(block.at.file, block.at.line + (statement.line_offset if key == "equations" else 0))
+            if statement.target != "request":
+                self.own_name(statement.target, at, what, scope, on_write, mend)
             for read in sorted(names(statement.value)):
                 if read in targets and read not in written and read != "request" and read not in dict(states):
                     states.append((read, full.get(read, DIMENSIONLESS)))
