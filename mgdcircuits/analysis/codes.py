@@ -16,6 +16,7 @@ from mgdcircuits.circuit.circuit import Circuit
 from mgdcircuits.circuit.program import Count, Step
 from mgdcircuits.codegen.numpy_target import NumpyTarget
 from mgdcircuits.errors import RunError
+from mgdcircuits.netlist.spec import Sharing
 
 
 def drawn(circuit: Circuit, n: int, seed: int = 0) -> list[dict[str, np.ndarray]]:
@@ -24,13 +25,18 @@ def drawn(circuit: Circuit, n: int, seed: int = 0) -> list[dict[str, np.ndarray]
     Raises
     ------
     RunError
-        A circuit without one learning system that perturbs, or whose codes read units of the circuit.
+        A circuit without one learning system that perturbs, or whose codes read units of the circuit or differ from sample to
+        sample; less than one iteration.
     """
+    if n < 1:
+        raise RunError(f"codes of {n} iterations; expected 1 or more")
     perturbed = [system.perturb for system in circuit.spec.learning if system.perturb is not None]
     if len(perturbed) != 1:
         raise RunError(f"{circuit.name} has {len(perturbed)} learning systems that perturb; expected one")
     blocks = perturbed[0].blocks
     arrays = {circuit.variables[name][2].name: name for block in blocks for name in block}
+    if own := [name for name in arrays.values() if circuit.variables[name][1].sharing is Sharing.REPLICA]:
+        raise RunError(f"{', '.join(own)}: codes of each sample are not drawn by themselves")
     program, clocks = builder.build(circuit)
     draws = [node for node in program.iteration if isinstance(node, Step) and _written(node) & arrays.keys()]
     outside = {name for step in draws for name in step.kernel.reads()} - arrays.keys()
@@ -76,11 +82,22 @@ def simulate(blocks: Sequence[tuple[np.ndarray, np.ndarray]], counts: Sequence[i
         (slopes, codes) of each block that is perturbed by itself: (elements,) and (draws, elements).
     counts
         After how many draws to compare with the slopes.
+
+    Raises
+    ------
+    ValueError
+        No blocks or counts, counts beyond the draws, or codes that do not fit the slopes.
     """
     after = np.asarray(counts, int)
+    if not len(blocks) or not after.size or after.min() < 1:
+        raise ValueError(f"{len(blocks)} blocks, compared after {list(counts)} draws; expected some, after 1 or more")
     dot, length, square = np.zeros(len(after)), np.zeros(len(after)), 0.0
     for slopes, codes in blocks:
         g, codes = np.asarray(slopes, np.float64), np.asarray(codes, np.float64)
+        if codes.ndim != 2 or g.shape != codes.shape[1:]:
+            raise ValueError(
+                f"slopes of the shape {g.shape} and codes of {codes.shape}; expected (elements,) and (draws, elements)"
+            )
         if after.max() > len(codes):
             raise ValueError(f"{after.max()} draws of codes are asked for and {len(codes)} are given")
         estimates = np.cumsum((codes @ g)[:, None] * codes, axis=0)[after - 1] / after[:, None] / (codes**2).mean()

@@ -23,15 +23,36 @@ K = sympy.Symbol("K", positive=True, integer=True)
 
 @dataclass(frozen=True)
 class Law:
-    """How one perturbation is distributed: E(theta**k) for k = 0 ... 4. Perturbations are independent, all of one law."""
+    """How one perturbation is distributed: E(theta**k) for k = 0 ... 4. Perturbations are independent, all of one law.
+
+    Raises
+    ------
+    ValueError
+        Moments that no law has: too few, probabilities that do not add up to 1 or are negative, no mean square.
+    """
 
     name: str
     moments: tuple[sympy.Expr, ...]
 
+    def __post_init__(self) -> None:
+        if len(self.moments) != ORDER + 1:
+            raise ValueError(
+                f"{self.name}: expected E(theta**k) for k = 0 ... {ORDER}, found {len(self.moments)} moments"
+            )
+        total, _, power, _, fourth = map(sympy.sympify, self.moments)
+        if sympy.simplify(total - 1) != 0:
+            raise ValueError(f"{self.name}: the probabilities add up to {total}; expected 1")
+        if power.is_zero or not all(m.is_finite is not False and m is not sympy.nan for m in (power, fourth)):
+            raise ValueError(
+                f"{self.name}: the mean square is {power} and the mean fourth power {fourth}; expected numbers above 0"
+            )
+
     @classmethod
     def discrete(cls, name: str, probabilities: Mapping[sympy.Expr, sympy.Expr]) -> Law:
-        """A law of some values with their probabilities."""
-        pairs = [(sympy.sympify(v), sympy.sympify(p)) for v, p in probabilities.items()]
+        """A law of some values with their probabilities; decimal fractions are taken as such (0.1 as 1/10)."""
+        pairs = [(_exact(v), _exact(p)) for v, p in probabilities.items()]
+        if negative := [(v, p) for v, p in pairs if p.is_negative or p.is_finite is False]:
+            raise ValueError(f"{name}: the value {negative[0][0]} has the probability {negative[0][1]}")
         return cls(name, tuple(sympy.simplify(sum(p * v**k for v, p in pairs)) for k in range(ORDER + 1)))
 
     @classmethod
@@ -46,9 +67,20 @@ class Law:
         return self.moments[2]
 
     @cached_property
+    def has_no_mean(self) -> bool:
+        """Whether E(theta) is 0, without which an estimate is biased."""
+        return bool(self.moments[1] == 0)
+
+    @cached_property
     def kurtosis(self) -> sympy.Expr:
         """E(theta**4)/E(theta**2)**2: 1 for signs, 3 for normal perturbations."""
         return sympy.simplify(self.moments[4] / self.moments[2] ** 2)
+
+
+def _exact(number: sympy.Expr | float) -> sympy.Expr:
+    """Decimal fractions as quotients of integers, so that sums cancel as they do on paper."""
+    found = sympy.sympify(number)
+    return sympy.nsimplify(found, rational=True) if found.has(sympy.Float) else found
 
 
 def _uniform() -> Law:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import sympy
 
+from mgdcircuits.analysis import coverage
 from mgdcircuits.analysis.moments import BERNOULLI, Law
 from mgdcircuits.analysis.theory import Convergence, NodeLayer, combined, node_perturbation, weight_perturbation
 from mgdcircuits.circuit import builder, gradient
@@ -38,31 +39,56 @@ def predict(session: Session, law: Law = BERNOULLI) -> Prediction:
         Of one member, with samples presented; its rule is one system of weight or node perturbation that forms
         dC*theta or dC*theta_post*x_pre. Some blocks may perturb weights, and others nodes.
     law
-        Of the code, which the draws must follow independently.
+        Of the codes, which must be independent draws of it.
 
     Raises
     ------
     RunError
-        Several members; codes that are held; a rule or a coupling that this theory does not cover.
+        Several members; codes that are held; a rule or a coupling that this theory does not cover; a gradient that is 0.
     """
     if session.members != 1:
         raise RunError(f"a prediction is of one member; the session has {session.members}")
-    system, _ = _system(session)
+    system, perturb = _system(session)
     if (held := session.clocks.holds.get(system.name, 1)) > 1:
         raise RunError(
             f"{system.name} holds a code for {held} iterations; a prediction is of codes that are new in each"
         )
+    if not session.program.gradient:
+        session.exact_gradient()  # says why there is none
+    own_codes = coverage.check_codes(session, system, law)
+    signs = coverage.check_estimates(session, system)
     parameters = parameter_blocks(session.circuit, system)
     of_nodes = _of_nodes(session.circuit, system, parameters)
+    of_weights = parameters.keys() - of_nodes
+    for name in of_weights:
+        _check_weights(system, perturb, parameters[name], own_codes)
+        _check_signs(signs, dict.fromkeys(parameters[name], 1.0))
     layers = node_layers(session) if of_nodes else {}
-    exact = session.exact_gradient() if of_nodes < parameters.keys() else {}
-    found = {
-        name: node_perturbation(layers[name], law)
-        if name in of_nodes
-        else weight_perturbation(np.concatenate([exact[p].ravel() for p in block]), law)
-        for name, block in parameters.items()
-    }
-    return Prediction(combined(found.values()), found)
+    exact = session.exact_gradient() if of_weights else {}
+    block_of = {site.parameter: site.block for site in system.sites}
+    try:
+        found = {
+            name: weight_perturbation(np.concatenate([exact[p].ravel() for p in names]), law)
+            if name in of_weights
+            else node_perturbation(layers[name], law, block_of[names[0]] in own_codes)
+            for name, names in parameters.items()
+        }
+        return Prediction(combined(found.values()), found)
+    except ValueError as problem:
+        raise RunError(f"{session.circuit.name} has no prediction for these samples: {problem}") from None
+
+
+def _check_weights(system: LearningSpec, perturb: Perturb, parameters: list[str], own_codes: set[int]) -> None:
+    """Whether a block perturbs the parameters that it trains and no others, all samples alike."""
+    sites = [site for site in system.sites if site.parameter in parameters]
+    block = sites[0].block
+    if others := [name for name in perturb.blocks[block] if name not in {site.theta for site in sites}]:
+        raise RunError(
+            f"{', '.join(others)}: perturbed beside {parameters[0]}, but nothing is trained by it; "
+            "this theory does not cover its noise"
+        )
+    if block in own_codes:
+        raise RunError(f"{parameters[0]} is perturbed by codes of each sample, which this theory covers for nodes only")
 
 
 def _system(session: Session) -> tuple[LearningSpec, Perturb]:
@@ -99,6 +125,11 @@ def _of_nodes(circuit: Circuit, system: LearningSpec, parameters: Mapping[str, l
     return {name for name, found in blocks.items() if found == {False}}
 
 
+def _check_signs(signs: Mapping[str, float], expected: Mapping[str, float]) -> None:
+    if against := [name for name, sign in expected.items() if signs[name] != sign]:
+        raise RunError(f"the estimate of {', '.join(against)} goes against the gradient; expected its opposite")
+
+
 # Node perturbation
 
 
@@ -119,10 +150,11 @@ def node_layers(session: Session) -> dict[str, list[NodeLayer]]:
     of_nodes = _of_nodes(session.circuit, system, parameters)
     if not of_nodes:
         raise RunError(f"{session.circuit.name}: {system.name} perturbs no nodes")
+    signs = coverage.check_estimates(session, system)
     nodes = {name: perturb.blocks[block_of[names[0]]] for name, names in parameters.items() if name in of_nodes}
     target = _node_gradients(session, [node for block in nodes.values() for node in block])
     return {
-        name: [layer for node in block for layer in _layers(session, target, node, parameters[name])]
+        name: [layer for node in block for layer in _layers(session, target, node, parameters[name], signs)]
         for name, block in nodes.items()
     }
 
@@ -160,14 +192,16 @@ def _arrays(nodes: Iterable[Node]) -> dict[str, Array]:
     return found
 
 
-def _layers(session: Session, target: NumpyTarget, node: str, parameters: Iterable[str]) -> list[NodeLayer]:
+def _layers(
+    session: Session, target: NumpyTarget, node: str, parameters: Iterable[str], signs: Mapping[str, float]
+) -> list[NodeLayer]:
     """The nodes of a population, and the parameters of the block that enter them."""
     circuit = session.circuit
     population, variable, array = circuit.variables[node]
     if not isinstance(population, Population) or variable.perturbs is not None or array.n != population.n:
         raise RunError(f"{node} is not a perturbation of every node of a population")
     slopes = target.array(f"gradient_per_sample:{node}")[:, 0].T.reshape(session.batch, -1, population.positions)
-    found = [_inputs(session, target, population, node, name) for name in parameters]
+    found = [_inputs(session, target, population, node, name, signs) for name in parameters]
     columns = [column for column in found if column is not None]
     if not columns:
         raise RunError(f"{node}: the block trains no parameter that enters {population.name}")
@@ -178,7 +212,7 @@ def _layers(session: Session, target: NumpyTarget, node: str, parameters: Iterab
 
 
 def _inputs(
-    session: Session, target: NumpyTarget, population: Population, node: str, name: str
+    session: Session, target: NumpyTarget, population: Population, node: str, name: str, signs: Mapping[str, float]
 ) -> list[np.ndarray] | None:
     """By what a parameter enters each node, (sample, position, parameter of a channel); None if it enters others.
 
@@ -188,7 +222,9 @@ def _inputs(
     if owner is population:
         if array.n * population.positions != population.n:
             raise RunError(f"{name}: expected one value for each channel of {population.name}")
-        return [np.full((session.batch, population.positions, 1), _gain(target.program, node, array.name))]
+        gain = _gain(target.program, node, array.name)
+        _check_signs(signs, {name: gain})
+        return [np.full((session.batch, population.positions, 1), gain)]
     if not isinstance(owner, Coupling) or owner.post is not population:
         return None
     kernel, parameter = _reader(target.program, array.name)
@@ -199,6 +235,7 @@ def _inputs(
         raise RunError(f"{name}: node perturbation is predicted for couplings weight*x_pre; its synapses have {entry}")
     pre = target.array(operand.array.name)[:, 0].T
     gain = _gain(target.program, node, current.name)
+    _check_signs(signs, {name: gain})
     if isinstance(owner.topology, Sparse):
         return [gain * pre[:, None, units] for units in _partners(owner)]
     return [gain * _windows(owner, pre)]

@@ -64,7 +64,7 @@ def along(law: Law) -> sympy.Expr:
     ValueError
         A law with a mean: its estimate is biased, and the angle does not go to zero.
     """
-    if law.moments[1] != 0:
+    if not law.has_no_mean:
         raise ValueError(f"{law.name} has the mean {law.moments[1]}: take perturbations with mean zero")
     return sympy.simplify(_towards_gradient(covariance(law)) / SQUARE)
 
@@ -129,14 +129,26 @@ class Convergence:
         return np.sqrt(1 + (self.across + self.along) / np.asarray(n, float))
 
     def draws(self, degrees: float) -> float:
-        """Draws after which the angle is so many degrees."""
+        """Draws after which the angle is so many degrees, of 0 to 90 (neither)."""
+        if not 0 < degrees < 90:
+            raise ValueError(f"an angle of {degrees} degrees; expected one between 0 and 90")
         return self.across / np.tan(np.radians(degrees)) ** 2
 
 
 def weight_perturbation(gradient: np.ndarray, law: Law = BERNOULLI) -> Convergence:
-    """Of one block of parameters that are perturbed together, from its exact gradient."""
+    """Of one block of parameters that are perturbed together, from its exact gradient; where that is 0, so is the estimate.
+
+    Raises
+    ------
+    ValueError
+        No parameters; a law with a mean.
+    """
     g = np.asarray(gradient, np.float64).ravel()
+    if not g.size:
+        raise ValueError("no parameters are perturbed; expected their gradient")
     square = float(g @ g)
+    if square == 0:
+        return Convergence(0.0, 0.0, 0.0)
     numbers = {K: g.size, FOURTH: float(((g * g / square) ** 2).sum())}
     return Convergence(float(across(law).subs(numbers)), float(along(law).subs(numbers)), square)
 
@@ -169,11 +181,22 @@ def node_perturbation(layers: Sequence[NodeLayer], law: Law = BERNOULLI, own_cod
     sum_jk M_jk**2 + M_jk*M_kj + (kurtosis - 3)*sum_j M_jj**2; so has the component along the gradient, with the sum of
     M(p)*(unit gradient)_p. M itself is never made: its sums are those of products between samples. With codes of their own
     (`own_codes`) samples are independent, and only the products of a sample with itself are left.
+
+    Raises
+    ------
+    ValueError
+        No layers; samples whose gradients cancel: there is noise, but no gradient to measure it by.
     """
+    if not layers:
+        raise ValueError("no layers are perturbed")
     batch, excess = len(layers[0].slopes), float(law.kurtosis) - 3
     met = np.eye(batch) if own_codes else np.ones((batch, batch))  # samples that a code has in common
     gradients = [layer.gradient() for layer in layers]
     square = sum(float((gradient**2).sum()) for gradient in gradients)
+    if square == 0:
+        if any(layer.slopes.any() for layer in layers):
+            raise ValueError("the gradient is 0 and slopes of single samples are not: expected a gradient")
+        return Convergence(0.0, 0.0, 0.0)
     alike = met * sum(_products(layer.slopes, layer.slopes) for layer in layers)
     total, along_square, mixed = 0.0, np.zeros((batch, batch)), np.zeros((batch, batch))
     towards = 0.0
@@ -210,9 +233,17 @@ def _coincident(slopes: np.ndarray, inputs: np.ndarray, own_codes: bool) -> floa
 
 
 def combined(blocks: Iterable[Convergence]) -> Convergence:
-    """Of the whole network, where blocks are perturbed one after another with codes of their own."""
+    """Of the whole network, where blocks are perturbed one after another with codes of their own.
+
+    Raises
+    ------
+    ValueError
+        The gradient is 0, so that it has no direction.
+    """
     blocks = list(blocks)
     square = sum(block.square for block in blocks)
+    if square == 0:
+        raise ValueError("the gradient is 0")
     shares = [block.square / square for block in blocks]
     towards = sum(share**2 * block.along for share, block in zip(shares, blocks, strict=True))
     total = sum(share * (block.across + block.along) for share, block in zip(shares, blocks, strict=True))

@@ -101,3 +101,11 @@ def test_a_code_that_reads_the_circuit_is_refused(tmp_path):
 def test_two_systems_are_refused():
     with pytest.raises(RunError, match="delta_mgd has 2 learning systems that perturb; expected one"):
         drawn(load(ROOT / "netlists" / "delta_mgd.yaml"), 1)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "counts"), [([], [1]), ([(np.ones(2), np.ones((3, 2)))], [0]), ([(np.ones(3), np.ones((3, 2)))], [1])]
+)
+def test_what_cannot_be_simulated(blocks, counts):
+    with pytest.raises(ValueError, match="expected"):
+        simulate(blocks, counts)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from mgdcircuits import Session, load
+from mgdcircuits.analysis.moments import GAUSSIAN, UNIFORM, sparse_bernoulli
 from mgdcircuits.analysis.prediction import node_layers, parameter_blocks, predict
-from mgdcircuits.analysis.theory import combined, weight_perturbation
+from mgdcircuits.analysis.theory import Convergence, combined, weight_perturbation
 from mgdcircuits.errors import RunError
 
 ROOT = Path(__file__).parents[2]
@@ -187,6 +188,114 @@ def test_only_one_member(tmp_path):
 def test_what_node_perturbation_does_not_cover(tmp_path, change, message):
     session = presented(circuit(tmp_path, f"{NODES}kinds: {{{{{change}}}}}\n"))
     with pytest.raises(RunError, match=message):
+        predict(session)
+
+
+ONE = "(C.plus - C.clean)*theta/delta**2"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (ONE, "dC*theta/delta**2\n    signals: {{dC: C.plus - C.clean}}"),
+        (ONE, "(C.plus - C.clean)*theta\n    accumulate: G + estimate"),
+        (
+            "{{clean: 0, plus: 1}}\n    estimate: (C.plus - C.clean)",
+            "{{plus: 1, minus: -1}}\n    estimate: (C.plus - C.minus)/2",
+        ),
+    ],
+    ids=["signal", "sum", "antithetic"],
+)
+def test_other_words_for_the_same_rule(tmp_path, old, new):
+    assert old in WEIGHTS
+    same = predict(presented(circuit(tmp_path, WEIGHTS.replace(old, new))))
+    assert same == predict(presented(circuit(tmp_path, WEIGHTS)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (ONE, "sign(C.plus - C.clean)*theta/delta", "conv.w: the theory does not cover the estimate `sign"),
+        (ONE, "(C.plus - C.clean)*abs(theta)/delta**2", "does not cover the estimate"),
+        (ONE, "(C.plus - C.clean)**2*theta/delta**2", "does not cover the estimate"),
+        (ONE, "C.plus*theta/delta**2", "does not cover the estimate"),
+        (ONE, "(C.plus - Cm)*theta/delta**2\n    baseline: {{Cm: 0.9*Cm + 0.1*C.clean}}", "it reads `Cm`"),
+        (ONE, "(C.clean - C.plus)*theta/delta**2", "goes against the gradient"),
+        (ONE, f"{{{{w: {ONE}, b: 2*{ONE}}}}}", "not the gradient times one number: conv.w 1, conv.b 2"),
+        (ONE, f"{ONE}\n    accumulate: 0.9*G + 0.1*estimate", "neither the mean nor the sum"),
+        ("theta_b: delta", "theta_b: 3*delta", r"different sizes \(conv.theta_w 1e-06, conv.theta_b 3e-06\)"),
+        ("theta_b: delta*bernoulli()", "theta_b: delta*gaussian()", "kurtosis 3; the law bernoulli has 0 and 1"),
+        ("theta_b: delta*bernoulli()", "theta_b: delta*int(rand() < 0.5)", "of mean 0.71 times its root mean square"),
+        ("theta_b: delta*bernoulli()", "theta_b: delta*walsh()", "is not random"),
+        ("theta_b: delta*bernoulli()", "theta_b: delta*bernoulli()*int(n_p % 2)", "not independent: unknown name"),
+        ("    perturb", "    plastic: [logits, conv.w]\n    perturb", "conv.theta_b: perturbed beside conv.w"),
+        (
+            "every: tau_theta}}\n",
+            "every: tau_theta}}\nhardware: {{measurement: {{noise: 1e-3}}}}\n",
+            "measured with noise",
+        ),
+    ],
+)
+def test_rules_that_the_theory_does_not_cover(tmp_path, old, new, message):
+    assert old in WEIGHTS
+    with pytest.raises(RunError, match=message):
+        predict(presented(circuit(tmp_path, WEIGHTS.replace(old, new))))
+
+
+def test_the_sign_of_an_estimate_of_nodes(tmp_path):
+    """It is that of the way in which the parameter enters the neuron."""
+    turned = NODES.replace("b: (C.plus - C.clean)*theta", "b: (C.clean - C.plus)*theta")
+    with pytest.raises(RunError, match="the estimate of conv.b goes against the gradient"):
+        predict(presented(circuit(tmp_path, turned)))
+
+
+@pytest.mark.parametrize("law", [GAUSSIAN, UNIFORM, sparse_bernoulli(3)], ids=lambda law: law.name)
+def test_the_law_of_the_code(tmp_path, law):
+    code = {"bernoulli(3)": "bernoulli(3)"}.get(law.name, f"{law.name}()")
+    session = presented(circuit(tmp_path, WEIGHTS.replace("bernoulli()", code)))
+    exact = session.exact_gradient()
+    block = np.concatenate([exact["conv.w"].ravel(), exact["conv.b"]])
+    assert predict(session, law).blocks["conv"] == weight_perturbation(block, law)
+    with pytest.raises(RunError, match="give predict"):
+        predict(session)
+
+
+def test_codes_of_each_sample(tmp_path):
+    """They are predicted for nodes, and refused for weights."""
+    base = SMALL_CONV.read_text()
+    changed = base.replace("theta : 1 (perturbation)", "theta : 1 (perturbation, per sample)")
+    for name in "wb":
+        changed = changed.replace(f"(perturbation of {name})", f"(perturbation of {name}, per sample)")
+    assert changed != base
+    (tmp_path / "own.yaml").write_text(changed)
+    made = [text.replace("{base}", str(tmp_path / "own.yaml")) for text in (NODES, WEIGHTS)]
+    one = presented(circuit(tmp_path, made[0], "all"))
+    exact = one.exact_gradient()
+    many = presented(circuit(tmp_path, made[0], "all"), members=300)
+    names = list(exact)
+    across, along = measured(many, np.concatenate([exact[n].ravel() for n in names]), names, n=10, windows=40)
+    assert predict(one).network.across == pytest.approx(across, rel=0.04)
+    assert predict(one).network.along == pytest.approx(along, rel=0.08)
+    with pytest.raises(RunError, match="codes of each sample"):
+        predict(presented(circuit(tmp_path, made[1])))
+
+
+def test_a_block_without_a_gradient(tmp_path):
+    """Its estimate is 0, too; with no gradient at all there is no direction."""
+    session = presented(circuit(tmp_path, WEIGHTS))
+    session.parameters["logits.w"][...] = 0
+    prediction = predict(session)
+    assert prediction.blocks["conv"] == Convergence(0, 0, 0)
+    assert prediction.network.across == prediction.blocks["logits"].across
+    assert predict(presented(circuit(tmp_path, NODES))) is not None
+    session = presented(circuit(tmp_path, NODES))
+    session.parameters["logits.w"][...] = 0
+    assert predict(session).blocks["conv"] == Convergence(0, 0, 0)
+
+
+def test_spikes_have_no_prediction():
+    session = Session(load(ROOT / "netlists" / "lif_reward.yaml"), target="numpy", dtype="float64")
+    with pytest.raises(RunError, match="has no exact gradient"):
         predict(session)
 
 

@@ -228,3 +228,27 @@ def test_a_weight_is_a_node_with_the_input_one():
     nodes = theory.node_perturbation([NodeLayer(gradient.reshape(1, 6, 1), np.ones((1, 1, 1)))])
     weights = theory.weight_perturbation(gradient)
     assert (nodes.across, nodes.along) == (pytest.approx(weights.across), pytest.approx(weights.along))
+
+
+def test_decimal_fractions():
+    """A mean that is 0 on paper is 0."""
+    law = Law.discrete("fractions", {-0.3: 0.25, 0.1: 0.75})
+    assert law.has_no_mean and law.moments[2] == sympy.Rational(3, 100)
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda: Law.discrete("two", {1: 1, -1: 1}), "two: the probabilities add up to 2; expected 1"),
+        (lambda: sparse_bernoulli(sympy.Rational(1, 2)), "the value 0 has the probability -1"),
+        (lambda: Law.discrete("none", {0: 1}), "the mean square is 0"),
+        (lambda: Law("short", (1, 0, 1)), "found 3 moments"),
+        (lambda: theory.weight_perturbation([]), "no parameters are perturbed"),
+        (lambda: theory.node_perturbation([]), "no layers are perturbed"),
+        (lambda: theory.combined([theory.weight_perturbation([0.0, 0.0])]), "the gradient is 0"),
+        (lambda: theory.Convergence(10.0, 1.0, 1.0).draws(90), "expected one between 0 and 90"),
+    ],
+)
+def test_what_no_law_is(made, message):
+    with pytest.raises(ValueError, match=message):
+        made()
