@@ -248,9 +248,10 @@ def table(found: xr.Dataset) -> Iterator[str]:
             for scheme in found["scheme"].values:
                 for sigma in found["sigma"].values[found["sigma"].values > 0]:
                     one = at.sel(code=code, scheme=scheme, sigma=sigma)
-                    measured = one["error"].mean("member")
+                    measured, best = one["error"].mean("member"), best_norm(one)
+                    where = f"{best:.3g}" if np.isfinite(best) else "at an end of those tried"
                     yield (
-                        f"  {code}, {scheme}, noise {sigma:g}: best norm {best_norm(one):.3g}, "
+                        f"  {code}, {scheme}, noise {sigma:g}: best norm {where}, "
                         f"predicted {float(one['predicted_best']):.3g}; error there {float(measured.min()) ** 0.5:.3g}, "
                         f"predicted {float(one['predicted_least']) ** 0.5:.3g}"
                     )
