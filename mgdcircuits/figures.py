@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mgdcircuits.errors import RecordError
 from mgdcircuits.record import ROW, SWEEP, open_run
+from mgdcircuits.sweeps.results import FAILED, MISSING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,8 +95,9 @@ def compared(axes: Axes, run: xr.Dataset, name: str) -> None:
     labelled = first is not None and len(values) <= MAX_TRACES
     for k, color in enumerate(colormaps["viridis"](np.linspace(0, 0.9, len(values)))):
         line = folded if first is None else folded.isel({first: k})
-        _line(axes, line, color, f"{first} = {values[k]}" if labelled else "")
-    if labelled:
+        if np.isfinite(line).any():  # else none of its points ran
+            _line(axes, line, color, f"{first} = {values[k]}" if labelled else "")
+    if labelled and axes.lines:
         axes.legend(frameon=False, fontsize=8)
     axes.set_ylabel({"cost_test": "test cost", "accuracy_test": "test accuracy"}.get(name, name))
     _iterations(axes, run)
@@ -254,8 +256,10 @@ def _iterations(axes: Axes, run: xr.Dataset) -> None:
 def _title(run: xr.Dataset) -> str:
     parts = [str(run.attrs.get("circuit", "run"))]
     if SWEEP in run.attrs:
-        states = run["state"].values
-        return f"{parts[0]} over {', '.join(map(str, run['state'].dims))},  {states.size} points"
+        states = run["state"].values.ravel()
+        ran = sum(state != MISSING and not state.startswith(FAILED) for state in states)
+        count = f"{ran} points" if ran == len(states) else f"{ran} of {len(states)} points"
+        return f"{parts[0]} over {', '.join(map(str, run['state'].dims))},  {count}"
     if run.sizes.get(ROW):
         last = run.isel({ROW: -1})
         parts.append(f"{int(last[ROW]):,} iterations")

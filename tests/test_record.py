@@ -26,7 +26,7 @@ NAMES = ("iteration", "evaluations", "hardware_seconds", "parameter", "parameter
 def attributes(**further):
     spec = SimpleNamespace(
         name="toy", file="/somewhere/toy.yaml", text="circuit: toy\n" * 5200,
-        parameters={"eta": 0.1}, overrides={"d": 4}, clocks={},
+        parameters={"eta": 0.1}, overrides={"d": 4}, clocks={}, tables=(),
     )  # fmt: skip
     return run_attributes(spec, **further)
 

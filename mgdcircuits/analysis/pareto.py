@@ -1,17 +1,26 @@
-"""The figure of a plan: time against writes, and accuracy against tau_theta."""
+"""The figure of a plan: time against writes, and what each tau_theta reaches at which energy."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from mgdcircuits.analysis.plan import Plan
+from mgdcircuits.analysis.plan import Option, Plan
+from mgdcircuits.analysis.report import si
 from mgdcircuits.errors import RecordError
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import XAxis, YAxis
+
 TUNED, OTHER, FRONT, CHOSEN = "#1f5fa8", "#9aa3ad", "#c2571a", "#3d8a4d"
+FEW_DECADES = 2
+"""Axes of fewer decades have numbers at 2 and 5 times a power of ten, too."""
 
 
 def plot(found: Plan, out: str | Path | None = None) -> Figure:
@@ -25,11 +34,19 @@ def plot(found: Plan, out: str | Path | None = None) -> Figure:
     figure = Figure(figsize=(10.4, 4.2), layout="constrained")
     goal = "" if found.target is None else f", to {found.target:.0%}"
     figure.suptitle(f"{found.circuit}{goal}", fontsize=10)
-    trade, reached = figure.subplots(1, 2)
-    for axes in (trade, reached):
-        axes.spines[["top", "right"]].set_visible(False)
-    _trade(trade, found)
-    _reached(reached, found)
+    drawn = [o for o in found.options if o.period is not None and np.isfinite(o.accuracy)]
+    powered = [o for o in drawn if np.isfinite(o.joules) and o.joules > 0]
+    right = ["accuracy", "energy"] if powered else ["accuracy", "accuracy"]
+    axes = figure.subplot_mosaic([["trade", right[0]], ["trade", right[1]]])
+    for one in axes.values():
+        one.spines[["top", "right"]].set_visible(False)
+    _trade(axes["trade"], found)
+    _accuracy(axes["accuracy"], drawn)
+    if powered:
+        axes["energy"].sharex(axes["accuracy"])
+        _energy(axes["energy"], powered)
+        axes["accuracy"].tick_params(labelbottom=False)
+        axes["accuracy"].set_xlabel("")
     if out is not None:
         try:
             figure.savefig(out, dpi=150)
@@ -38,53 +55,73 @@ def plot(found: Plan, out: str | Path | None = None) -> Figure:
     return figure
 
 
-def _trade(axes, found: Plan) -> None:
+def _trade(axes: Axes, found: Plan) -> None:
+    axes.set_xlabel("time on the hardware")
+    axes.set_ylabel("writes of the most written device")
     usable = [o for o in found.options if o.enough]
-    if usable:
-        axes.set(xscale="log", yscale="log")
-        _limit(axes.set_xlim, [o.seconds for o in usable])
-        _limit(axes.set_ylim, [o.writes_max for o in usable])
+    positive = [o for o in usable if o.seconds > 0 and o.writes_max > 0]
+    if not positive:
+        _say(
+            axes,
+            "the accuracy is there before training" if usable else "at no tau_theta more than half of the runs do it",
+        )
+        return
+    _logarithmic(axes.xaxis, [o.seconds for o in positive], "s")
+    _logarithmic(axes.yaxis, [o.writes_max for o in positive])
     for tuned, color, label in ((True, TUNED, "eta tuned"), (False, OTHER, "eta not tuned")):
-        own = [o for o in usable if o.tuned is tuned]
-        if own:
-            axes.scatter([o.seconds for o in own], [o.writes_max for o in own], color=color, label=label, zorder=3)
-    front = sorted(found.front, key=lambda o: o.seconds)
+        for worn, marker, more in ((False, "o", ""), (True, "x", ", wears a device out")):
+            own = [o for o in positive if o.tuned is tuned and o.worn is worn]
+            if own:
+                x, y = [o.seconds for o in own], [o.writes_max for o in own]
+                axes.scatter(x, y, color=color, marker=marker, label=label + more, zorder=3)
+    front = sorted((o for o in found.front if o in positive), key=lambda o: o.seconds)
     if len(front) > 1:
         axes.plot([o.seconds for o in front], [o.writes_max for o in front], color=FRONT, lw=1, label="Pareto front")
-    for o in usable:
-        axes.annotate(f"{o.period}", (o.seconds, o.writes_max), (5, 4), textcoords="offset points", fontsize=8)
-    lives = [o.endurance for o in usable if np.isfinite(o.endurance)]
-    most = max((o.writes_max for o in usable), default=1)
-    if lives and min(lives) < 100 * most:  # a line far above the points says less than the table
-        axes.axhline(min(lives), color="black", ls=":", lw=1, label="a device's endurance")
-    if found.best is not None:
+    for o in positive:
+        axes.annotate(o.name, (o.seconds, o.writes_max), (5, 4), textcoords="offset points", fontsize=8)
+    if found.best in positive:
         at = (found.best.seconds, found.best.writes_max)
         axes.scatter(*at, s=160, facecolors="none", edgecolors=CHOSEN, linewidths=1.8, label="recommended", zorder=4)
-    if usable:
-        axes.legend(frameon=False, fontsize=8)
-    axes.set_xlabel("time on the hardware (s)")
-    axes.set_ylabel("writes of the most written device")
+    axes.legend(frameon=False, fontsize=8)
     axes.set_title("numbers: tau_theta in iterations", fontsize=9)
 
 
-def _limit(set_limits: Callable[..., object], values: Sequence[float]) -> None:
-    """Limits of a logarithmic axis with a single value: a decade to either side; others are matplotlib's."""
-    if len(set(values)) == 1 and values[0] > 0:
-        set_limits(values[0] / 10, values[0] * 10)
+def _accuracy(axes: Axes, drawn: Sequence[Option]) -> None:
+    axes.set_ylabel("test accuracy (%)")
+    if not drawn:
+        _say(axes, "no run has an accuracy")
+        return
+    periods, values = [o.period or 1 for o in drawn], [100 * o.accuracy for o in drawn]
+    axes.plot(periods, values, color=TUNED, marker="o", clip_on=False, zorder=3)
+    axes.set_ylim(max(0, min(values) - 5), min(100, max(values) + 5))
+    _logarithmic(axes.xaxis, periods)
+    axes.set_xlabel("tau_theta (iterations)")
 
 
-def _reached(axes, found: Plan) -> None:
-    periods = [o.period for o in found.options]
-    axes.plot(periods, [100 * o.accuracy for o in found.options], color=TUNED, marker="o", label="accuracy (%)")
-    known = [100 * o.accuracy for o in found.options if np.isfinite(o.accuracy)] or [0, 100]
-    axes.set_ylim(max(0, min(known) - 5), min(100, max(known) + 5))
-    _limit(axes.set_xlim, periods)
-    axes.set(xscale="log", xlabel="tau_theta (iterations)", ylabel="accuracy on the test set (%)")
-    joules = [o.joules for o in found.options]
-    if np.isfinite(joules).any():
-        right = axes.twinx()
-        right.spines["top"].set_visible(False)
-        right.plot(periods, joules, color=FRONT, marker="s", ls="--")
-        right.set(yscale="log")
-        _limit(right.set_ylim, joules)
-        right.set_ylabel("energy (J)", color=FRONT)
+def _energy(axes: Axes, drawn: Sequence[Option]) -> None:
+    periods, joules = [o.period or 1 for o in drawn], [o.joules for o in drawn]
+    axes.plot(periods, joules, color=FRONT, marker="s", ls="--")
+    _logarithmic(axes.yaxis, joules, "J")
+    axes.set_xlabel("tau_theta (iterations)")
+    axes.set_ylabel("energy")
+
+
+def _say(axes: Axes, text: str) -> None:
+    """Words in the place of a panel that would be empty."""
+    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, fontsize=9)
+    axes.set(xticks=[], yticks=[])
+
+
+def _logarithmic(axis: XAxis | YAxis, values: Sequence[float], unit: str = "") -> None:
+    """A logarithmic axis around positive values, at least a decade long, with numbers that do not touch each other."""
+    low, high = min(values) / 2, max(values) * 2
+    if len(set(values)) == 1:
+        low, high = values[0] / 10, values[0] * 10
+    elif high < 10 * low:
+        middle = np.sqrt(low * high)
+        low, high = middle / np.sqrt(10), middle * np.sqrt(10)
+    axis.axes.set(**{f"{axis.axis_name}scale": "log", f"{axis.axis_name}lim": (low, high)})
+    few = high < low * 10**FEW_DECADES
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{si(value)}{unit}" if unit else f"{value:,g}"))
+    axis.set_minor_formatter(NullFormatter())

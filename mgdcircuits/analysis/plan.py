@@ -5,21 +5,24 @@ Reads datasets only: a run of `train`, or a sweep, which has a dimension for eve
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mgdcircuits.analysis.report import si
-from mgdcircuits.errors import MgdError, RunError
-from mgdcircuits.record import GROUP, ROW
+from mgdcircuits.analysis.chip import RATE, WINDOW, Chip, Chips, quantity
+from mgdcircuits.analysis.report import grouped, si
+from mgdcircuits.errors import RunError
+from mgdcircuits.netlist.expressions import ExpressionError
+from mgdcircuits.record import GROUP, MEMBER, ROW
+from mgdcircuits.sweeps.results import MISSING, STATE
 
 if TYPE_CHECKING:
     import xarray as xr
 
-RATE, SEED, MEMBER = "eta", "seed", "member"
+SEED = "seed"
 STATEMENT = "eta_tuned"
 """Attribute of a dataset that says how eta was tuned at each tau_theta."""
 NEEDED = ("accuracy_test", "hardware_seconds", "update_period", "writes_mean", "writes_max", "parameter_size")
@@ -27,35 +30,48 @@ CLOSE = 0.01
 """Accuracy that a quicker choice may lack against the best one, where none is asked for."""
 FEWEST = 3
 """Learning rates that must have been tried for one of them to be the best."""
+SAME = 1e-12
+"""Relative difference of a value that is written in two ways."""
 
 
 @dataclass(frozen=True)
 class Option:
     """What training takes at one tau_theta, with the best learning rate that was tried there.
 
-    Medians over the runs that reached the accuracy; `wear` is that of the most worn device of them all. `accuracy` is that
-    of all runs. What nobody knows is not a number.
+    Medians over the runs; one that does not reach the accuracy takes for ever. `wear` is that of the most worn device of
+    those that do. `accuracy` is that of all runs. What nobody knows is not a number.
     """
 
-    period: int  # iterations between updates
+    window: Any  # tau_theta as it was swept; None: it was not
+    period: int | None  # iterations between updates; None: nothing ran, and the netlist cannot be read
     rate: Any
     tuned: bool
     basis: str  # how it is known that eta is tuned, or why it is not
     runs: int
     reached: int
-    iterations: float
-    accuracy: float
-    seconds: float
-    joules: float
-    writes_mean: float
-    writes_max: float
-    wear: float
-    endurance: float = np.nan  # writes that the most worn device survives
+    iterations: float = np.nan
+    accuracy: float = np.nan
+    seconds: float = np.nan
+    joules: float = np.nan
+    writes_mean: float = np.nan
+    writes_max: float = np.nan
+    wear: float = np.nan
+    retention: float = np.inf  # seconds for which devices keep what is written
+
+    @property
+    def name(self) -> str:
+        """Its tau_theta in iterations, else as it was swept."""
+        return str(self.window if self.period is None else self.period)
 
     @property
     def enough(self) -> bool:
         """Whether more than half of the runs reached the accuracy."""
         return 2 * self.reached > self.runs
+
+    @property
+    def worn(self) -> bool:
+        """Whether a device uses up its endurance."""
+        return self.wear >= 1
 
 
 @dataclass(frozen=True)
@@ -67,8 +83,9 @@ class Plan:
     options: tuple[Option, ...]
     best: Option | None
     reason: str
+    hindrances: Mapping[str, str] = field(default_factory=dict)  # why an option is not recommended, by its name
     needs: tuple[Mapping[str, Any], ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     @property
     def front(self) -> tuple[Option, ...]:
@@ -84,21 +101,27 @@ def _beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
 
 @dataclass(frozen=True)
 class _Run:
-    period: int
+    """A run up to the row that counts; without such a row it takes for ever."""
+
+    window: Any
+    period: float
     rate: Any
-    reached: bool
-    iterations: float = np.nan
-    accuracy: float = np.nan
-    seconds: float = np.nan
-    joules: float = np.nan
-    writes_mean: float = np.nan
-    writes_max: float = np.nan
+    missing: bool  # it never ran
+    accuracy: float = np.nan  # not a number: it is missing, or failed
+    reached: bool = False
+    iterations: float = np.inf
+    seconds: float = np.inf
+    joules: float = np.inf
+    writes_mean: float = np.inf
+    writes_max: float = np.inf
     wear: float = np.nan
-    endurance: float = np.nan
 
 
 def plan(
-    dataset: xr.Dataset, accuracy: float | None = None, at: Mapping[str, str] | None = None, netlist: str | None = None
+    dataset: xr.Dataset,
+    accuracy: float | None = None,
+    at: Mapping[str, str] | None = None,
+    netlist: str | Path | None = None,
 ) -> Plan:
     """Compare what training takes at every tau_theta of a dataset.
 
@@ -116,134 +139,170 @@ def plan(
     Raises
     ------
     RunError
-        A dataset that lacks what is needed; other swept names without a value.
+        A dataset that lacks what is needed; other swept names without a value; an accuracy that is none; a netlist of
+        another circuit.
+    NetlistError
+        A netlist that was named and cannot be read.
     """
+    if accuracy is not None and not 0 < accuracy <= 1:
+        raise RunError(f"accuracy = {accuracy:g}; expected a fraction of the test set, above 0 and at most 1")
     missing = [name for name in NEEDED if name not in dataset.variables]
     if missing:
         mend = "train again with this version, on a task that has right answers"
         raise RunError(f"the dataset has no {', '.join(missing)}; {mend}")
-    dataset = _chosen(dataset, dict(at or {}))
+    dataset, point = _chosen(dataset, dict(at or {}))
     runs = list(_runs(dataset, accuracy))
+    if not runs:
+        raise RunError("the dataset has no runs; expected at least one value of every swept name")
+    chips = Chips(dataset, point, netlist)
     statement = str(dataset.attrs.get(STATEMENT, ""))
-    options = tuple(
-        _option([r for r in runs if r.period == period], statement, accuracy)
-        for period in sorted({r.period for r in runs})
-    )
-    circuit = _Chip(dataset, netlist)
-    best, reason = _best(options, accuracy, circuit.retention)
+    windows = dict.fromkeys(r.window for r in runs)
+    found = [_option([r for r in runs if r.window == w], chips, statement, accuracy) for w in windows]
+    options = tuple(sorted(found, key=lambda o: np.inf if o.period is None else o.period))
+    best, reason, hindrances = _best(options, accuracy, chips.problem)
+    shown = best or options[-1]
+    chip = chips.at(shown.window, shown.rate)
+    batch = int(point.get("batch") or dataset.attrs.get("batch") or 0)
     return Plan(
         circuit=str(dataset.attrs.get("circuit", "")),
         target=accuracy,
         options=options,
         best=best,
         reason=reason,
-        needs=circuit.needs,
-        notes=circuit.notes(dataset),
+        hindrances=hindrances,
+        needs=() if chip is None else chip.needs(),
+        notes=tuple(_notes(dataset, runs, chip, batch)),
     )
 
 
-def _chosen(dataset: xr.Dataset, at: dict[str, str]) -> xr.Dataset:
-    """The dataset at the chosen values of other swept names."""
-    known = {ROW, GROUP, RATE, SEED, MEMBER, "tau_theta"}
+def _chosen(dataset: xr.Dataset, at: dict[str, str]) -> tuple[xr.Dataset, dict[str, Any]]:
+    """The dataset at the chosen values of other swept names, and these values."""
+    known = {ROW, GROUP, RATE, SEED, MEMBER, WINDOW}
     others = [str(d) for d in dataset["accuracy_test"].dims if d not in known]
+    point: dict[str, Any] = {}
     for name in others:
-        values = [str(v) for v in dataset[name].values]
+        values = dataset[name].values.tolist()
         wanted = at.pop(name, values[0] if len(values) == 1 else None)
-        if wanted not in values:
-            shown = ", ".join(values)
-            raise RunError(f"{name} is swept too; choose one of its values with --at {name}=VALUE: {shown}")
-        dataset = dataset.isel({name: values.index(wanted)})
+        same = [] if wanted is None else [k for k, value in enumerate(values) if _same(value, wanted)]
+        if not same:
+            found = f"{name} is swept too" if wanted is None else f"{name} = {wanted} was not found"
+            shown = ", ".join(map(str, values))
+            raise RunError(f"{found}; choose one of its values with --at {name}=VALUE: {shown}")
+        dataset, point[name] = dataset.isel({name: same[0]}), values[same[0]]
     if at:
-        raise RunError(f"nothing called {', '.join(at)} is swept; there is {', '.join(others) or 'nothing to choose'}")
-    return dataset
+        raise RunError(f"{', '.join(at)} cannot be chosen; there is {', '.join(others) or 'nothing to choose'}")
+    return dataset, point
+
+
+def _same(one: Any, other: Any) -> bool:
+    a, b = quantity(one), quantity(other)
+    if a is None or b is None:
+        return str(one) == str(other)
+    return a.dimensions == b.dimensions and bool(np.isclose(a.value, b.value, rtol=SAME, atol=0))
 
 
 def _runs(dataset: xr.Dataset, target: float | None) -> Iterator[_Run]:
-    """Every run, up to the row that counts; failed ones too, where another run tells their tau_theta."""
-    names = [n for n in (*NEEDED, "energy", "wear", ROW, RATE) if n in dataset.variables]
+    """Every point, up to the row that counts; where nothing ran, another run may tell the period of that tau_theta."""
+    names = [n for n in (*NEEDED, "energy", "wear", STATE, ROW, RATE, WINDOW) if n in dataset.variables]
     dataset = dataset[names].reset_coords()
-    period = dataset["update_period"]
-    if failed := [d for d in period.dims if d != "tau_theta"]:
-        dataset["update_period"] = period.fillna(period.max(failed))
     dims = [str(d) for d in dataset["accuracy_test"].dims if d != ROW]
     sizes = tuple(dataset.sizes[d] for d in dims)
+    period = dataset["update_period"]
+    if 0 not in sizes and (others := [d for d in period.dims if d != WINDOW]):
+        dataset["update_period"] = period.fillna(period.max(others))
     for index in np.ndindex(sizes):
-        run = dataset.isel(dict(zip(dims, index, strict=True)))
-        if np.isfinite(run["update_period"]):
-            yield _run(run, target)
+        yield _run(dataset.isel(dict(zip(dims, index, strict=True))), target)
 
 
 def _run(run: xr.Dataset, target: float | None) -> _Run:
-    period, rate = int(run["update_period"]), run[RATE].item() if RATE in run.variables else None
+    window, rate = (run[name].item() if name in run.variables else None for name in (WINDOW, RATE))
+    missing = STATE in run and run[STATE].item() == MISSING
+    none = _Run(window, float(run["update_period"]), rate, missing)
     accuracy = np.asarray(run["accuracy_test"])
     rows = np.flatnonzero(np.isfinite(accuracy))
     if not len(rows):
-        return _Run(period, rate, False)  # it is missing, or failed
+        return none
     there = rows if target is None else rows[accuracy[rows] >= target]
     if not len(there):
-        return _Run(period, rate, False, accuracy=float(accuracy[rows].max()))
+        return replace(none, accuracy=float(accuracy[rows].max()))
     row = run.isel({ROW: there[0] if target is not None else there[-1]})
     size = np.asarray(row["parameter_size"], float)
-    writes = np.asarray(row["writes_max"], float)
     wear = np.asarray(row["wear"]) if "wear" in row else np.full(len(size), np.nan)
-    most = int(np.nanargmax(wear)) if np.isfinite(wear).any() else 0
-    return _Run(
-        period,
-        rate,
-        True,
-        float(row[ROW]),
-        float(row["accuracy_test"]),
-        float(row["hardware_seconds"]),
-        float(row["energy"]) if "energy" in row else np.nan,
-        float((np.asarray(row["writes_mean"]) * size).sum() / size.sum()),
-        float(writes.max()),
-        float(wear[most]),
-        float(writes[most] / wear[most]) if wear[most] > 0 else np.nan,
+    return replace(
+        none,
+        accuracy=float(row["accuracy_test"]),
+        reached=True,
+        iterations=float(row[ROW]),
+        seconds=float(row["hardware_seconds"]),
+        joules=float(row["energy"]) if "energy" in row else np.nan,
+        writes_mean=float((np.asarray(row["writes_mean"]) * size).sum() / size.sum()),
+        writes_max=float(np.asarray(row["writes_max"], float).max()),
+        wear=float(np.nanmax(wear)) if np.isfinite(wear).any() else np.nan,
     )
 
 
-def _median(values: Sequence[float]) -> float:
-    known = [v for v in values if np.isfinite(v)]
-    return float(np.median(known)) if known else np.nan
+def _median(values: Iterable[float]) -> float:
+    return float(np.median(list(values)))
 
 
-def _option(runs: list[_Run], statement: str, target: float | None) -> Option:
+def _option(runs: list[_Run], chips: Chips, statement: str, target: float | None) -> Option:
     """The best learning rate of those tried at a tau_theta."""
-    tried = list(dict.fromkeys(r.rate for r in runs))
-    numbers = all(isinstance(v, int | float) for v in tried)
-    tried = sorted(tried) if numbers else tried
+    window, period = runs[0].window, runs[0].period
+    if not np.isfinite(period):
+        chip = chips.at(window)
+        period = np.nan if chip is None else chip.period
+    iterations = int(period) if np.isfinite(period) else None
+    if all(np.isnan(r.accuracy) for r in runs):
+        return Option(window, iterations, None, False, "every run is missing or failed", len(runs), 0)
+    tried = list(dict.fromkeys(r.rate for r in runs if not r.missing))
+    try:
+        tried.sort(key=lambda rate: 0.0 if rate is None else chips.value(rate, window))
+        ordered = True
+    except ExpressionError:
+        ordered = False
+
+    def median(rate: Any, name: str) -> float:
+        return _median(getattr(r, name) for r in runs if r.rate == rate)
+
+    def accuracy(rate: Any) -> float:
+        known = [r.accuracy for r in runs if r.rate == rate and np.isfinite(r.accuracy)]
+        return _median(known) if known else -np.inf
 
     def score(rate: Any) -> tuple[float, ...]:
-        own = [r for r in runs if r.rate == rate]
-        share = float(np.mean([r.reached for r in own]))
-        accuracy, time = (_median([getattr(r, name) for r in own]) for name in ("accuracy", "iterations"))
-        accuracy = accuracy if np.isfinite(accuracy) else -np.inf
-        return (share, accuracy) if target is None else (share > 0.5, -time if np.isfinite(time) else -np.inf, accuracy)
+        if target is None:
+            return float(np.mean([r.reached for r in runs if r.rate == rate])), accuracy(rate)
+        return -median(rate, "iterations"), accuracy(rate)
 
     rate = max(tried, key=score)
     own = [r for r in runs if r.rate == rate]
-    done = [r for r in own if r.reached]
-    tuned, basis = _tuned(tried, rate, statement)
-    names = ("iterations", "seconds", "joules", "writes_mean", "writes_max")
+    complete = [v for v in tried if not any(r.missing for r in runs if r.rate == v)]
+    tuned, basis = _tuned(complete, rate, ordered, statement)
+    chip = chips.at(window, rate)
     return Option(
-        period=runs[0].period,
+        window=window,
+        period=iterations,
         rate=rate,
         tuned=tuned,
         basis=basis,
         runs=len(own),
-        reached=len(done),
-        accuracy=_median([r.accuracy for r in own]),
-        wear=max((r.wear for r in done if np.isfinite(r.wear)), default=np.nan),
-        endurance=min((r.endurance for r in done if np.isfinite(r.endurance)), default=np.nan),
-        **{name: _median([getattr(r, name) for r in done]) for name in names},
+        reached=sum(r.reached for r in own),
+        accuracy=accuracy(rate),
+        wear=max((r.wear for r in own if np.isfinite(r.wear)), default=np.nan),
+        retention=np.inf if chip is None else chip.retention,
+        **{name: median(rate, name) for name in ("iterations", "seconds", "joules", "writes_mean", "writes_max")},
     )
 
 
-def _tuned(tried: Sequence[Any], best: Any, statement: str) -> tuple[bool, str]:
+def _tuned(tried: Sequence[Any], best: Any, ordered: bool, statement: str) -> tuple[bool, str]:
+    """Whether the best value of eta is known to be one, and how; `tried` are those that ran with every seed."""
     if statement:
         return True, f"the dataset says: {statement}"
-    if tried == [None]:
+    if best is None:
         return False, "eta was not varied"
+    if not ordered:
+        return False, "the values of eta are no constants, and so have no order"
+    if best not in tried:
+        return False, "runs of the best eta are missing"
     if len(tried) < FEWEST:
         return False, f"only {len(tried)} values of eta were tried"
     if best in (tried[0], tried[-1]):
@@ -252,85 +311,68 @@ def _tuned(tried: Sequence[Any], best: Any, statement: str) -> tuple[bool, str]:
     return True, f"the best of {len(tried)} values of eta, and not at the edge"
 
 
-def _best(options: Sequence[Option], target: float | None, retention: float) -> tuple[Option | None, str]:
-    """The quickest option that the devices survive, and why."""
+def _best(
+    options: Sequence[Option], target: float | None, problem: str
+) -> tuple[Option | None, str, Mapping[str, str]]:
+    """The quickest option that the devices survive, why, and what hinders the others."""
+    usable = [o.accuracy for o in options if o.enough and o.tuned]
+    least = max(usable) - CLOSE if usable and target is None else -np.inf
     goal = f"reach {target:.0%}" if target is not None else "train"
-    if not (done := [o for o in options if o.enough]):
-        return None, f"no recommendation: at no tau_theta more than half of the runs {goal}"
-    if not (tuned := [o for o in done if o.tuned]):
-        return None, f"no recommendation: eta is not known to be tuned at any tau_theta that does ({done[0].basis})"
-    if target is None:
-        most = max(o.accuracy for o in tuned)
-        tuned = [o for o in tuned if o.accuracy >= most - CLOSE]
-    survive = [o for o in tuned if not o.wear >= 1]
-    if not survive:
-        return None, "no recommendation: at every tau_theta a device uses up its endurance before the end"
-    kept = [o for o in survive if not o.seconds > retention]
-    if not kept:
-        return None, f"no recommendation: training takes longer than devices keep what is written ({si(retention)}s)"
-    best = min(kept, key=lambda o: (o.seconds, o.writes_max))
+    found = {o: _hindrance(o, goal, least) for o in options}
+    hindrances = {o.name: why for o, why in found.items() if why}
+    fit = [o for o, why in found.items() if not why]
+    if problem:
+        why = f"the netlist of the dataset cannot be read ({problem}), so nobody knows what the devices survive"
+        return None, f"no recommendation: {why}; name it with --netlist", hindrances
+    if not fit:
+        return None, f"no recommendation: {'; '.join(grouped(hindrances))}", hindrances
+    best = min(fit, key=lambda o: (o.seconds, o.writes_max))
     among = "reaches the accuracy" if target is not None else f"is within {CLOSE:.0%} of the best accuracy"
-    text = f"tau_theta = {best.period} iterations: {best.basis}; of those it {among} in the shortest time, {si(best.seconds)}s"
+    text = f"tau_theta = {best.name} iterations: {best.basis}; of those it {among} in the shortest time, {si(best.seconds)}s"
     if np.isfinite(best.wear):
         text += f", and uses {best.wear:.2g} of the endurance of its most worn device"
-    if dropped := len(tuned) - len(survive):
-        text += f" ({dropped} quicker or slower ones wear a device out)"
-    fewest = min(kept, key=lambda o: o.writes_max)
+    fewest = min(fit, key=lambda o: o.writes_max)
     if fewest.writes_max < best.writes_max:
         text += (
-            f"; tau_theta = {fewest.period} writes {best.writes_max / fewest.writes_max:.3g} times less "
+            f"; tau_theta = {fewest.name} writes {best.writes_max / fewest.writes_max:.3g} times less "
             f"and takes {fewest.seconds / best.seconds:.3g} times as long"
         )
-    return best, text
+    return best, text, hindrances
 
 
-class _Chip:
-    """What the netlist of a dataset says: retention, what the rule needs, how samples are counted."""
+def _hindrance(option: Option, goal: str, least: float) -> str:
+    """Why an option cannot be recommended; nothing if it can."""
+    if np.isnan(option.accuracy):
+        return option.basis
+    if not option.enough:
+        return f"at most half of the runs {goal}" + ("" if option.tuned else f" ({option.basis})")
+    if not option.tuned:
+        return f"eta is not known to be tuned ({option.basis})"
+    if option.worn:
+        return "a device uses up its endurance"
+    if option.seconds > option.retention:
+        return f"training takes longer than devices keep what is written ({si(option.retention)}s)"
+    return "" if option.accuracy >= least else f"more than {CLOSE:.0%} below the best accuracy"
 
-    def __init__(self, dataset: xr.Dataset, netlist: str | None) -> None:
-        from mgdcircuits.circuit.builder import build
-        from mgdcircuits.circuit.circuit import Circuit
-        from mgdcircuits.circuit.clocks import value_of
-        from mgdcircuits.circuit.hardware import hardware
-        from mgdcircuits.circuit.needs import as_records, needs
-        from mgdcircuits.netlist import load
 
-        self.needs: tuple[Mapping[str, Any], ...] = ()
-        self.retention, self.problem, self.chip = np.inf, "", None
-        self.batch = int(dataset.attrs.get("batch", 1) or 1)
-        overrides = json.loads(dataset.attrs.get("overrides") or "{}")
-        if not (text := netlist or str(dataset.attrs.get("netlist", ""))):
-            self.problem = "it has none"
-            return
-        try:
-            circuit = Circuit(load(text, overrides))
-            program, clocks = build(circuit, batched=False)
-        except MgdError as error:
-            self.problem = str(error).splitlines()[0]
-            return
-        self.chip = hardware(circuit, clocks, self.batch)
-        self.evaluations = clocks.evaluations
-        if "retention" in circuit.spec.hardware.device:
-            self.retention = value_of(circuit, clocks, circuit.spec.hardware.device["retention"])
-        if circuit.spec.trial is None and not circuit.is_spiking:
-            self.needs = tuple(as_records(needs(circuit, program, clocks)))
-
-    def notes(self, dataset: xr.Dataset) -> tuple[str, ...]:
-        """What the numbers assume."""
-        found = []
-        if self.chip is None:
-            found.append(f"the netlist of the dataset cannot be read here ({self.problem}); name it with --netlist")
-        elif self.batch > 1:
-            copies = f"{self.chip.copies} copies" if self.chip.copies > 1 else "one copy"
-            found.append(
-                f"the {self.batch} samples of a batch are evaluated one after another on {copies} of the circuit, "
-                f"{self.evaluations} times an iteration"
+def _notes(dataset: xr.Dataset, runs: Sequence[_Run], chip: Chip | None, batch: int) -> Iterator[str]:
+    """What the numbers assume, and what they lack."""
+    missing = sum(r.missing for r in runs)
+    failed = sum(np.isnan(r.accuracy) for r in runs) - missing
+    if missing or failed:
+        yield f"of {len(runs)} points {missing} are missing and {failed} failed; they count as never reaching anything"
+    if chip is not None:
+        samples, copies = chip.batch(batch)
+        if samples > 1:
+            where = f"{copies} copies" if copies > 1 else "one copy"
+            yield (
+                f"the {samples} samples of a batch are evaluated one after another on {where} of the circuit, "
+                f"{chip.clocks.evaluations} times an iteration"
             )
-        if "energy" not in dataset:
-            asked = "and `record: [energy]` where they depend on the state"
-            found.append(f"joules are not known: say energies under `hardware`, {asked}")
-        if "wear" not in dataset:
-            found.append("endurance is not known: say `hardware: {device: {endurance: ...}}`")
-        if np.isfinite(self.retention):
-            found.append(f"devices keep what is written for {si(self.retention)}s")
-        return tuple(found)
+    if "energy" not in dataset:
+        asked = "and `record: [energy]` where they depend on the state"
+        yield f"joules are not known: say energies under `hardware`, {asked}"
+    if "wear" not in dataset:
+        yield "endurance is not known: say `hardware: {device: {endurance: ...}}`"
+    if chip is not None and np.isfinite(chip.retention):
+        yield f"devices keep what is written for {si(chip.retention)}s"

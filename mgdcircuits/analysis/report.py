@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +21,14 @@ def si(value: float) -> str:
     return f"{value / 10.0**exponent:.3g} {_PREFIXES[exponent]}"
 
 
+def grouped(reasons: Mapping[str, str]) -> list[str]:
+    """Reasons by tau_theta as lines, each reason once."""
+    return [
+        f"tau_theta = {', '.join(name for name, other in reasons.items() if other == why)}: {why}"
+        for why in dict.fromkeys(reasons.values())
+    ]
+
+
 def as_text(found: Plan) -> str:
     """The table of options, the recommendation and the needs, as lines."""
     head: tuple[str, ...] = (
@@ -37,8 +45,9 @@ def as_text(found: Plan) -> str:
     )
     rows: list[tuple[str, ...]] = [
         (
-            str(o.period), f"{o.rate:g}" if isinstance(o.rate, int | float) else str(o.rate or "-"), "yes" if o.tuned else "no",
-            f"{o.reached}/{o.runs}", f"{o.accuracy:.1%}", f"{si(o.seconds)}s", f"{si(o.joules)}J",
+            o.name, f"{o.rate:g}" if isinstance(o.rate, int | float) else str(o.rate or "-"), "yes" if o.tuned else "no",
+            f"{o.reached}/{o.runs}", f"{o.accuracy:.1%}",
+            "never" if np.isinf(o.seconds) else f"{si(o.seconds)}s", f"{si(o.joules)}J",
             f"{o.writes_mean:,.0f}", f"{o.writes_max:,.0f}", f"{o.wear:.2g}",
         )
         for o in found.options
@@ -47,9 +56,8 @@ def as_text(found: Plan) -> str:
         f"{found.circuit}: " + ("to the end of each run" if found.target is None else f"to {found.target:.0%}"),
         "",
     ]
-    lines += _table(head, [tuple("-" if cell.startswith("nan") else cell for cell in row) for row in rows])
-    reasons = dict.fromkeys(f"tau_theta = {o.period}: {o.basis}" for o in found.options if not o.tuned)
-    lines += ["", *reasons, found.reason, *found.notes]
+    lines += _table(head, [tuple("-" if cell.startswith(("nan", "inf")) else cell for cell in row) for row in rows])
+    lines += ["", *(grouped(found.hindrances) if found.best is not None else ()), found.reason, *found.notes]
     if found.needs:
         head = (
             "the rule needs",
