@@ -99,7 +99,10 @@ class Difficulties:
         for k, name in enumerate(self._groups):
             endurance = self._session.endurance(name) if f"{name}:writes" in self._arrays else None
             if endurance is not None:
-                part = np.asarray(self._session.writes(name) / endurance).reshape(self._session.members, -1)
+                # An endurance that was drawn below 0 is used up from the start.
+                part: np.ndarray = np.ones(endurance.shape)
+                np.divide(self._session.writes(name), endurance, out=part, where=endurance > 0)
+                part = part.reshape(self._session.members, -1)
                 used[:, k], stuck[:, k] = part.max(1), (part >= 1).mean(1)
         return {"wear": squeeze(used), "worn": squeeze(stuck)}
 
@@ -149,7 +152,7 @@ def explain(run: xr.Dataset) -> str | None:
     for name, text in (
         ("worn", "of the devices are worn out"),
         ("requests_stuck", "of the requests for writes met devices that are worn out"),
-        ("requests_rounded", "of the requests for writes were too small to move a device"),
+        ("requests_rounded", "of the requests for writes were too small to move a device, or met one that never moves"),
         ("requests_clipped", "of the requests for writes went beyond what a device takes"),
     ):
         lost = _most(last[name]) if name in last else 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import tempfile
 import time
@@ -99,7 +100,9 @@ def train(
     gradient
         Compare the accumulated estimate with the exact gradient at each row.
     progress
-        Show a bar (on a terminal) or lines; or a `Progress` that is told how far the run is.
+        Show a bar (on a terminal) or lines; or a `Progress` that is told how far the run is. If nothing was learned, the
+        sentence that says why is shown with them; without them it is a warning of the logger `mgdcircuits.training`,
+        which Python prints on standard error. (`mgdcircuits.difficulties.explain` finds it for any run.)
     data_dir
         Where downloaded data lies.
     overwrite
@@ -186,7 +189,10 @@ def train(
             raise error
         found = open_run(path)
         if error is None and (reason := explain(found)) is not None:
-            shown.say(reason)
+            if progress:
+                shown.say(reason)
+            else:
+                logging.getLogger(__name__).warning(reason)
         if isinstance(error, KeyboardInterrupt):
             raise Interrupted(training.stopped(found, out), found, None if out is None else path)
         if error is not None:

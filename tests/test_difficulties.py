@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -45,6 +48,27 @@ def test_requests_that_come_to_nothing(tmp_path, target):
     assert np.isnan(run["requests_stuck"].sel(parameter="hidden.b")).all()
     assert float(run["worn"].sel(parameter="hidden.w")[-1]) == (chip.writes("hidden.w") >= 12).mean()
     assert float(run["wear"].sel(parameter="hidden.w")[-1]) == chip.writes("hidden.w").max() / 12
+
+
+@TARGETS
+def test_reading_a_measured_curve_is_no_bound(tmp_path, target):
+    """Of the requests that a measured step rounds to nothing, none is clipped."""
+    (tmp_path / "pulse.csv").write_text("w, step\n-2, 0.1\n0, 0.2\n2, 0.1\n")
+    replaced = writes('step = table("pulse.csv", w)', "w = clip(w + step*floor(request/step + 0.5), -1.5, 1.5)")
+    run = trained(circuit(tmp_path, ["write: {time: 1*us}"], replace=replaced, eta=1e-4), target)
+    last = {n: float(run[f"requests_{n}"].sel(parameter="hidden.w")[-1]) for n in ("clipped", "rounded")}
+    assert last == {"clipped": 0, "rounded": 1}
+
+
+@TARGETS
+def test_devices_without_any_writes_to_give_are_worn(tmp_path, target):
+    """Drawn below 0, an endurance is used up before the first write."""
+    run = trained(circuit(tmp_path, ["device: {endurance: {w: -1 - rand()}}"]), target)
+    for row in (0, -1):
+        weights, biases = (run.sel(parameter=f"hidden.{name}").isel(iteration=row) for name in "wb")
+        assert float(weights["worn"]) == 1 and float(weights["wear"]) == 1
+        assert np.isnan(biases["worn"]) and np.isnan(biases["wear"])
+    assert (run["requests_stuck"].sel(parameter="hidden.w")[-1] == 1).all()
 
 
 @TARGETS
@@ -114,6 +138,7 @@ def test_settling_residual(tmp_path, target):
     [
         (["device: {endurance: 1}"], {}, {"eta": 1e-6}, "of the devices are worn out"),
         ([], writes("w = w + 0.1*floor(request/0.1 + rand()*0 + 0.5)"), {"eta": 1e-4}, "were too small to move a device"),
+        ([], writes("w = where(rand() < 2, w, w + request)"), {"eta": 1e-4}, "or met one that never moves"),
         (["measurement: {noise: 20}"], {}, {"eta": 1e-4}, "the noise of a measured change of the cost is"),
     ],
 )  # fmt: skip
@@ -122,6 +147,20 @@ def test_train_says_why_nothing_is_learned(tmp_path, capsys, hardware, replaced,
     run = trained(made, iterations=400, progress=True)
     assert "nothing was learned: " in (text := capsys.readouterr().err) and sentence in text
     assert sentence in explain(run)
+
+
+def test_without_progress_the_reason_is_a_warning(tmp_path, caplog):
+    run = trained(circuit(tmp_path, ["device: {endurance: 1}"], eta=1e-6), iterations=400)
+    assert caplog.messages == [explain(run)]
+
+
+def test_quiet_hides_progress_and_not_the_reason(netlists, tmp_path):
+    text = f"include: {netlists / 'xor.yaml'}\ncircuit: worn\nhardware: {{device: {{endurance: 1}}}}\n"
+    (tmp_path / "worn.yaml").write_text(text)
+    words = "train worn.yaml --iterations 200 --set eta=1e-6 --target numpy --quiet"
+    command = [sys.executable, "-m", "mgdcircuits", *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stderr == "nothing was learned: 100% of the devices are worn out\n"
 
 
 def test_a_run_that_learns_needs_no_explanation(netlists):

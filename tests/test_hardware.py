@@ -86,6 +86,15 @@ def test_every_device_has_an_endurance_of_its_own(tmp_path, target):
     assert len(set(lives)) == lives.size and 4 < np.median(lives) < 16
 
 
+def test_an_endurance_that_is_not_a_number_stops_before_the_run(tmp_path):
+    made = circuit(tmp_path, ["device: {endurance: 8*sqrt(randn())}"])
+    with pytest.raises(
+        mgd.RunError, match=r"chip.yaml:\d+: `8\*sqrt\(randn\(\)\)` is not a number for some devices of hidden"
+    ):
+        mgd.train(made, DATA, iterations=9, target="numpy", progress=False, out=tmp_path / "run.nc")
+    assert not list(tmp_path.glob("run.nc*"))
+
+
 @TARGETS
 def test_wear_of_a_device_that_counts_pulses(tmp_path, target):
     """`on_write` decides what a write is; the last request may go beyond the endurance, the next one finds it stuck."""
@@ -208,6 +217,15 @@ def test_a_measured_curve(tmp_path, target):
         chip.step(2)
         moved = np.abs(chip.parameters["hidden.w"] - before)
         np.testing.assert_allclose(moved, np.interp(before, [-2, 0, 2], [0.02, 0.05, 0.01]), rtol=1e-9)
+
+
+def test_a_table_may_begin_with_a_byte_order_mark(tmp_path):
+    replaced = {"initial: {w": 'on_write: |\n      w = w + table("pulse.csv", w)\n    initial: {w'}
+    (tmp_path / "pulse.csv").write_text(CURVE, encoding="utf-8")
+    plain = circuit(tmp_path, ["write: {time: 1*us}"], replace=replaced)
+    (tmp_path / "pulse.csv").write_text(CURVE, encoding="utf-8-sig")
+    marked = circuit(tmp_path, ["write: {time: 1*us}"], replace=replaced)
+    assert [s.on_write for s in marked.spec.learning[0].sites] == [s.on_write for s in plain.spec.learning[0].sites]
 
 
 @TARGETS

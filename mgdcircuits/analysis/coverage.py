@@ -166,8 +166,12 @@ def check_estimates(session: Session, system: LearningSpec) -> dict[str, float]:
         Another estimate, one that is not accumulated as a mean or a sum, or a cost that is measured with noise.
     """
     assert system.perturb is not None
-    noise = session.circuit.spec.hardware.measurement.get("noise") if session.circuit.spec.hardware else None
-    if noise is not None and compute(parse(noise), session.program.parameters) != 0:
+    noise = session.circuit.spec.hardware.measurement.get("noise", "0")
+    try:
+        silent = compute(parse(noise), session.program.parameters) == 0
+    except ExpressionError:  # it is drawn, or changes
+        silent = False
+    if not silent:
         raise RunError(f"{session.circuit.name}: its cost is measured with noise, which this theory does not know of")
     scales = {}
     for site in system.sites:

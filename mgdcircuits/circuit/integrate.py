@@ -65,7 +65,7 @@ def population_code(circuit: Circuit, population: Population) -> str:
             1,
             brian2_equations(spec.variables),
             threshold=spec.threshold,
-            reset=spec.reset if spec.threshold else None,
+            reset=(spec.reset or "") if spec.threshold else None,  # Brian2 warns of a group that says nothing of it
             refractory=spec.refractory or False,
             method=spec.method or ("exact", "euler", "heun"),
             namespace=brian2_namespace(circuit),

@@ -10,6 +10,8 @@ from mgdcircuits.circuit.circuit import Circuit
 from mgdcircuits.circuit.operands import Resolver
 from mgdcircuits.circuit.program import Literal, Parameter, Position, Random, Scope
 from mgdcircuits.codegen.evaluating import draw, evaluate
+from mgdcircuits.errors import RunError
+from mgdcircuits.netlist.spec import Role
 from mgdcircuits.randomness import site_key
 
 
@@ -35,6 +37,11 @@ def initial_values(
         Literals by name: clocks.
     parameters
         Current values of the netlist's parameters.
+
+    Raises
+    ------
+    RunError
+        What is drawn for a device, such as its endurance, is not a number.
     """
     owner, variable, array = circuit.variables[name]
     if variable.initial is None:
@@ -58,4 +65,10 @@ def initial_values(
                 keys = np.array([site_key(seed, site) for seed in seeds], dtype=np.uint64)
                 drawn = [evaluate(a, values) for a in arguments]
                 values[key] = draw(function, keys, array.n, lanes, 0, np.dtype(np.float64), drawn)
-    return evaluate(expression, values)
+    found = evaluate(expression, values)
+    if variable.role is Role.DEVICE and np.isnan(found).any():
+        where = f"{variable.at.file}:{variable.at.line}" if variable.at else circuit.spec.file
+        raise RunError(
+            f"{where}: `{variable.initial}` is not a number for some devices of {owner.name}; check its draws"
+        )
+    return found

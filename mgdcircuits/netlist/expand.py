@@ -25,7 +25,7 @@ from mgdcircuits.netlist.kinds import (
     substituted,
     topology_of,
 )
-from mgdcircuits.netlist.parameters import RESERVED, RESERVED_NAME, Parameters
+from mgdcircuits.netlist.parameters import RESERVED_NAME, Parameters, language_of
 from mgdcircuits.netlist.source import List, Map, Text
 from mgdcircuits.netlist.spec import Conv2d, OneToOne, Pool
 from mgdcircuits.netlist.topologies import SHAPE_MISMATCH, Shape, Topologies, spatial, too_large, word
@@ -136,8 +136,13 @@ class _Expansion:
 
     def _new_name(self, name: Text) -> bool:
         key, at = str(name), getattr(name, "at", None)
-        if not is_identifier(key) or key in RESERVED:
-            self.report.add(RESERVED_NAME, at, f"`{key}` as the name of a population", "letters, digits and `_`")
+        language = language_of(key)
+        if language is not None or not is_identifier(key):
+            if language is None:
+                self.report.add(RESERVED_NAME, at, f"`{key}` as the name of a population", "letters, digits and `_`")
+            else:
+                found = f"`{key}`, the name of a population, is a word of {language}"
+                self.report.add(RESERVED_NAME, at, found, "another name", f"write for example `{key}_0`")
             self.result.lost.add(key)
             return False
         if key in self.result.populations:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import isinf
 from types import MappingProxyType
 
 from mgdcircuits.netlist.checks.expressions import Expressions
 from mgdcircuits.netlist.checks.registry import reading_rule
 from mgdcircuits.netlist.costs import Measured, cost_scope
 from mgdcircuits.netlist.document import Doc, Document, PerturbationDoc
-from mgdcircuits.netlist.expressions import FUNCTIONS, ExpressionError, calls, evaluate
+from mgdcircuits.netlist.expressions import FUNCTIONS, ExpressionError, calls, evaluate, names
 from mgdcircuits.netlist.kinds import expected_of
 from mgdcircuits.netlist.objects import Objects
-from mgdcircuits.netlist.parameters import SECOND
+from mgdcircuits.netlist.parameters import RUNTIME, SECOND
 from mgdcircuits.netlist.source import Map, Text
 from mgdcircuits.netlist.spec import (
     CouplingSpec,
@@ -34,7 +35,8 @@ HARDWARE_UNITS = reading_rule(
     "`time` and `retention` are times, `energy` an energy, `noise` a cost, `copies` and `endurance` numbers",
 )
 HARDWARE_VALUE = reading_rule(
-    "hardware-value", "times, energies and noise are not negative; copies and writes at least 1"
+    "hardware-value",
+    "times, energies and noise are finite and not negative, copies and writes at least 1; times are constant",
 )
 ENDURANCE = reading_rule("endurance", "an entry of `endurance` must name a plastic parameter")
 PERTURB_BY_WRITING = reading_rule("perturb-by-writing", "only a device can be perturbed by writing it")
@@ -46,6 +48,7 @@ WANTED: Mapping[str, Dimensions] = {
 CHOICES = {"through": ("volatile", "write"), "parallel": ("none", "row", "column", "all")}
 SECTIONS = ("inference", "perturbation", "write", "device", "measurement")
 AT_LEAST_ONE = ("copies", "endurance")
+MAY_BE_DRAWN = ("noise", "endurance")
 
 
 def give_endurance(document: Document, objects: Objects, expressions: Expressions) -> None:
@@ -61,24 +64,20 @@ def give_endurance(document: Document, objects: Objects, expressions: Expression
         given = Map({Text("", device.at): given}, device.at)
     for thing in objects.every():
         for variable in [v for v in thing.variables if v.role is Role.PLASTIC]:
-            names = (f"{thing.name}.{variable.name}", variable.name, thing.name, "")
-            text = next((given.get(n) for n in names if n in given), None)
+            called = (f"{thing.name}.{variable.name}", variable.name, thing.name, "")
+            text = next((given.get(n) for n in called if n in given), None)
             if text is None or not _is_number_of_writes(text, expressions):
                 continue
-            finished = expressions.parameters.finish(text)
-            if any(FUNCTIONS[name].is_random for name in calls(text)):
-                drawn = _drawn(variable, finished, text)
+            if _is_drawn(text):
+                drawn = _drawn(variable, expressions.parameters.finish(text), text)
                 _add(objects, thing, drawn)
-                finished = drawn.name
-            objects.endurance[names[0]] = finished
+                text = text.same_place(drawn.name)
+            objects.endurance[called[0]] = text
     _report_strangers(given, objects, expressions)
 
 
 def _is_number_of_writes(text: Text, expressions: Expressions) -> bool:
-    found = expressions.check(text, text.at, {}, "`endurance`", DIMENSIONLESS, rule="hardware-units")
-    if found is not None:
-        _check_value("endurance", text, expressions)
-    return found == DIMENSIONLESS
+    return expressions.check(text, text.at, {}, "`endurance`", DIMENSIONLESS, rule="hardware-units") == DIMENSIONLESS
 
 
 def _drawn(variable: Variable, expression: str, text: Text) -> Variable:
@@ -142,7 +141,11 @@ def hardware_spec(
             HARDWARE_VALUE, doc.measurement.at, "`measurement` in a circuit without a cost that passes measure",
             "a `cost` and no `trial`", "write the noise into what the trial measures",
         )  # fmt: skip
-    return HardwareSpec(**parts, endurance=MappingProxyType(dict(objects.endurance)))
+    draws = {f"{t.name}.{v.name}": v.initial for t in objects.every() for v in t.variables if v.role is Role.DEVICE}
+    for parameter, text in objects.endurance.items():
+        drawn = draws.get(f"{parameter.rpartition('.')[0]}.{text}")
+        _check_value("endurance", text if drawn is None else text.same_place(drawn), expressions)
+    return HardwareSpec(**parts, endurance=MappingProxyType({name: str(n) for name, n in objects.endurance.items()}))
 
 
 def _section(
@@ -178,21 +181,35 @@ def _section(
             tolerated=lambda n: objects.any_broken,
         )
         entries[key] = expressions.parameters.finish(text, set(places)) if found is not None else str(text)
-        if found is not None and not places:
+        if found is not None and not names(text) & set(places):
             _check_value(key, text, expressions)
     return MappingProxyType(entries)
 
 
+def _is_drawn(text: str) -> bool:
+    return any(FUNCTIONS[name].is_random for name in calls(text) if name in FUNCTIONS)
+
+
 def _check_value(key: str, text: Text, expressions: Expressions) -> None:
-    """Whether a constant is one that can be."""
+    """Whether a value is a constant that can be. Noise and endurance may be drawn, and noise may change with time."""
+    parameters, report = expressions.parameters, expressions.report
+    said = {"copies": "a whole number of at least 1", "endurance": "at least 1"}.get(key, "finite and not negative")
+    changing = sorted(names(parameters.finish(text)) & set(RUNTIME))
+    if changing and key != "noise":
+        found = f"`{key}: {text}`: `{changing[0]}` changes while the circuit runs"
+        report.add(HARDWARE_VALUE, text.at, found, f"a constant that is {said}")
+    elif _is_drawn(text) and key not in MAY_BE_DRAWN:
+        report.add(HARDWARE_VALUE, text.at, f"`{key}: {text}` is drawn", f"a constant that is {said}")
+    if changing or _is_drawn(text):
+        return
     try:
-        value = evaluate(expressions.parameters.finish(text), expressions.parameters.constants()).value
-    except ExpressionError:
-        return  # it is drawn, or depends on the iteration, whose duration is not known yet
-    least, said = (1, "at least 1") if key in AT_LEAST_ONE else (0, "not negative")
-    if not value >= least or (key == "copies" and value != int(value)):
-        said = "a whole number of at least 1" if key == "copies" else said
-        expressions.report.add(HARDWARE_VALUE, text.at, f"`{key}` is {value:g}", f"a value that is {said}")
+        value = evaluate(text, parameters.constants()).value
+    except ExpressionError as problem:
+        report.add(HARDWARE_VALUE, text.at, f"`{key}`: {problem.message}", f"a value that is {said}", problem.mend)
+        return
+    whole = key != "copies" or value % 1 == 0
+    if not (value >= 1 if key in AT_LEAST_ONE else value >= 0) or (key != "endurance" and isinf(value)) or not whole:
+        report.add(HARDWARE_VALUE, text.at, f"`{key}` is {value:g}", f"a value that is {said}")
 
 
 def _check_perturb_by_writing(

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from mgdcircuits.errors import RunError
 from mgdcircuits.netlist.checks.expressions import Expressions
 from mgdcircuits.netlist.checks.registry import RULES, Report
 from mgdcircuits.netlist.costs import Measured, measured
@@ -60,12 +61,16 @@ def load(path_or_text: str | Path, overrides: Mapping[str, Any] | None = None) -
     ------
     NetlistError
         With all problems that were found; its `rules` names the rule that each breaks.
+    RunError
+        Neither a path nor text.
     """
     return load_circuit(path_or_text, overrides).spec
 
 
 def load_circuit(path_or_text: str | Path, overrides: Mapping[str, Any] | None = None) -> Circuit:
     """As `load`, with the intermediate results that `show` and the checks use."""
+    if not isinstance(path_or_text, str | Path):
+        raise RunError(f"{path_or_text!r} is no netlist; expected the path of a YAML file, or the text of a netlist")
     report = Report()
     tree, text, file = read(path_or_text, report)  # text -> Map of Map, List and Text
     tables = expand_tables(tree, report)

@@ -12,6 +12,7 @@ from mgdcircuits.netlist.expressions import (
     parse_statements,
 )
 from mgdcircuits.netlist.parameters import SECOND
+from mgdcircuits.netlist.source import Text
 from mgdcircuits.netlist.spec import (
     CouplingSpec,
     Dimensions,
@@ -66,7 +67,7 @@ class Objects:
     broken: dict[str, frozenset[str]] = field(default_factory=dict)  # object -> variables ("*": any)
     lost: set[str] = field(default_factory=set)
     doubtful: set[str] = field(default_factory=set)  # populations that a coupling drives in vain
-    endurance: dict[str, str] = field(default_factory=dict)  # plastic parameter -> writes that its devices survive
+    endurance: dict[str, Text] = field(default_factory=dict)  # plastic parameter -> writes that its devices survive
 
     def every(self) -> list[PopulationSpec | CouplingSpec]:
         """All objects, layer by layer: a population behind the couplings that reach it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from keyword import iskeyword
 from typing import Any
 
 from mgdcircuits.netlist.checks.registry import Report, reading_rule
@@ -86,8 +87,10 @@ class Parameters:
         self.put_in: set[str] = set()  # formulas that some expression has taken up
 
     def _allowed(self, name: Text) -> bool:
-        kind = None
-        if not is_identifier(str(name)):
+        kind = language_of(name)
+        if kind:
+            kind = f"a word of {kind}"
+        elif not is_identifier(str(name)):
             kind = "not a name"
         elif name in FUNCTIONS or name in REDUCTIONS:
             kind = "the name of a function"
@@ -95,8 +98,6 @@ class Parameters:
             kind = "the name of a constant"
         elif lookup(str(name)) is not None:
             kind = "the name of a unit"
-        elif name in RESERVED:
-            kind = "a word of the language"
         if kind:
             self.report.add(
                 RESERVED_NAME, name.at, f"`{name}` is {kind}", "another name", f"write for example `{name}_0`"
@@ -310,6 +311,11 @@ class Parameters:
         found = names(text) & set(formulas) if formulas else set()
         self.put_in |= found
         return substitute(text, formulas) if found else str(text)
+
+
+def language_of(word: str) -> str | None:
+    """Whose word it is, which therefore can name nothing else: that of the netlist language or of Python."""
+    return "the language" if word in RESERVED else "Python" if iskeyword(word) else None
 
 
 def is_about_units(message: str) -> bool:

@@ -1,7 +1,8 @@
 """`table("pulse.csv", g)`: a measured curve in an expression, linear between its points.
 
 The call is replaced by the curve itself, an expression with units like any other. Outside the range of the table its value
-is infinite, so that a run stops where a device leaves what was measured.
+is infinite, so that a run stops where a device leaves what was measured. It is written with `min` and `max`, since a `clip`
+in `on_write` is a bound of the device, whose cuts are counted (`circuit/outcomes.py`).
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ def _curve(name: Text, arguments: list[str], block: str, at: Position) -> tuple[
     columns = _read(beside(name), str(name))
     (x_unit, x), (y_unit, y) = _chosen(str(name), columns, arguments[1:])
     steps = [
-        f"{b - a!r}{y_unit}*clip(({argument} - {low!r}{x_unit})/({high - low!r}{x_unit}), 0, 1)"
+        f"{b - a!r}{y_unit}*min(max(0, ({argument} - {low!r}{x_unit})/({high - low!r}{x_unit})), 1)"
         for low, high, a, b in zip(x, x[1:], y, y[1:], strict=False)
     ]
     middle, half = (x[0] + x[-1]) / 2, (x[-1] - x[0]) / 2 * (1 + TOLERANCE)
@@ -153,7 +154,7 @@ def _chosen(name: str, columns: dict[str, tuple[str, list[float]]], wanted: list
 def _read(path: Path, name: str) -> dict[str, tuple[str, list[float]]]:
     """Name -> (unit as a factor, values) of each column."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [row for row in csv.reader(file) if row and not row[0].lstrip().startswith("#")]
     except OSError:
         raise _Wrong(f"there is no file {name}", "a CSV file beside the netlist", "check the path") from None
@@ -164,10 +165,8 @@ def _read(path: Path, name: str) -> dict[str, tuple[str, list[float]]]:
             f"{name} has {len(rows)} lines and {len(rows[0]) if rows else 0} columns",
             f"a header, 2 to {MOST} rows, and two columns or more",
         )
-    columns = {}
-    for k, (column, unit) in enumerate(_header(rows[0], name)):
-        columns[column] = unit, [_number(row, k, name) for row in rows[1:]]
-    return columns
+    numbers = [_numbers(row, len(rows[0]), name) for row in rows[1:]]
+    return {column: (unit, [row[k] for row in numbers]) for k, (column, unit) in enumerate(_header(rows[0], name))}
 
 
 def _header(cells: list[str], name: str) -> Iterator[tuple[str, str]]:
@@ -182,14 +181,14 @@ def _header(cells: list[str], name: str) -> Iterator[tuple[str, str]]:
         yield match[1], f"*({match[2]})" if match[2] not in (None, "1") else ""
 
 
-def _number(row: list[str], k: int, name: str) -> float:
+def _numbers(row: list[str], columns: int, name: str) -> list[float]:
     try:
-        value = float(row[k])
-    except (ValueError, IndexError):
-        value = float("nan")
-    if not isfinite(value):
+        values = [float(cell) for cell in row]
+    except ValueError:
+        values = []
+    if len(values) != columns or not all(map(isfinite, values)):
         raise _Wrong(f"{name}: `{','.join(row)}` is no row of numbers", "a number for each column of the header")
-    return value
+    return values
 
 
 def check_ranges(uses: list[Use], parameters: Parameters, report: Report) -> None:

@@ -3,9 +3,11 @@
 import brian2
 import pytest
 from brian2.equations.equations import Equations
+from brian2.utils.logger import catch_logs
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mgdcircuits import Session, load
 from mgdcircuits.netlist.equations import FLAGS, EquationError, parse_equations
 from mgdcircuits.netlist.spec import VariableKind
 from mgdcircuits.netlist.syntax import parse, text
@@ -223,3 +225,10 @@ def test_lines_are_counted(chosen, blank):
     assert [equation.line for equation in parse_equations(block, 5)] == [
         5 + index * (blank + 1) for index in range(len(chosen))
     ]
+
+
+def test_brian2_says_nothing_of_groups_that_no_one_named(netlists):
+    """Populations with a threshold and no reset, whose equations Brian2 integrates in a group of ours."""
+    with catch_logs() as logged:
+        Session(load(netlists / "rstdp_dopamine.yaml"), target="numpy", dtype="float64")
+    assert logged == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping
+from math import inf
 from typing import TYPE_CHECKING
 
 from mgdcircuits.netlist import library
@@ -39,7 +40,7 @@ MAY_BE_HELD = {"i", "j", "N", "N_pre", "N_post", "N_incoming", "N_outgoing", "i_
 def _multiple(long: float, short: float) -> bool:
     """Whether `long` is one or more times `short`."""
     ratio = long / short
-    return ratio > 0.5 and abs(ratio - round(ratio)) < CLOSE * max(1.0, ratio)
+    return 0.5 < ratio < inf and abs(ratio - round(ratio)) < CLOSE * max(1.0, ratio)
 
 
 def duration(seconds: float) -> str:
@@ -50,9 +51,12 @@ def duration(seconds: float) -> str:
     return f"{seconds:.6g} second"
 
 
-@rule("passes-fit", "tau_x and tau_theta must be whole numbers of iterations: the passes must fit into them")
+@rule(
+    "passes-fit",
+    "tau_x, tau_theta and `update: every` must be whole numbers of iterations: the passes must fit into them",
+)
 def passes_fit(circuit: Circuit, report: Report) -> None:
-    """`tau_x` and `tau_theta` against the duration of an iteration."""
+    """`tau_x`, `tau_theta` and `update: every` against the duration of an iteration."""
     iteration, constants = circuit.parameters.iteration, circuit.parameters.constants()
     if iteration is None or not circuit.spec.learning or not _usable(circuit):
         return
@@ -72,6 +76,23 @@ def passes_fit(circuit: Circuit, report: Report) -> None:
             f"a whole multiple of {duration(iteration.value)}",
             f"write `{clock}: iteration` or `{clock}: 10*iteration`",
         )
+    if report.has("passes-fit"):
+        return  # `every` may name those clocks
+    for name, doc in circuit.document.learning.items():
+        if not isinstance(doc, LearningDoc) or doc.update is None or doc.update.every is None:
+            continue
+        try:
+            every = evaluate(doc.update.every, constants | {"iteration": iteration}).value
+        except ExpressionError:
+            continue  # reported by another rule
+        if not _multiple(every, iteration.value):
+            report.add(
+                "passes-fit",
+                doc.update.every.at,
+                f"`{name}` updates every {duration(every)}, but an iteration takes {duration(iteration.value)}",
+                f"a whole multiple of {duration(iteration.value)}",
+                "write `every: tau_theta` or `every: 10*iteration`",
+            )
 
 
 def _usable(circuit: Circuit) -> bool:
