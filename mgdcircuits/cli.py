@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from mgdcircuits.errors import MgdError
+from mgdcircuits.errors import MgdError, RecordError
 
 INTERRUPTED = 130  # what a shell reports for Ctrl-C
 
@@ -197,11 +197,22 @@ def draw(file: Path, overrides: dict[str, str], out: Path | None) -> None:
     click.echo(f"drew {circuit.name} in {draw_circuit(circuit, out or Path(f'{circuit.name}.svg'))}")
 
 
+def _refuse_netlist(file: Path, out: Path) -> None:
+    """A dataset must not take the place of the netlist that it is made from, or of a file that this includes."""
+    from mgdcircuits.netlist.checks.registry import Report
+    from mgdcircuits.netlist.source import leaves, read
+
+    tree, _, _ = read(file, Report())
+    sources = {str(file), *(value.at.file for _, value in leaves(tree))}
+    if out.resolve() in {Path(name).resolve() for name in sources}:
+        raise RecordError(f"{out} is read as a part of the netlist; choose another name for what is written")
+
+
 @cli.command(epilog=TRAIN_EXAMPLES)
 @NETLIST
 @click.option("--iterations", type=POSITIVE, required=True, help="How many iterations.")
 @SET
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all random draws.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of all random draws.")
 @click.option("--threads", type=POSITIVE, help="Of the C++ target; results do not depend on it.  [default: all cores]")
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), help="The netCDF file.  [default: the circuit's name .nc]"
@@ -233,6 +244,7 @@ def train(
 
     circuit = _load(file, overrides)
     path = out or Path(f"{circuit.name}.nc")
+    _refuse_netlist(file, path)
     from mgdcircuits.training import train as train_circuit
 
     run = train_circuit(circuit, out=path, overwrite=force, record=_record(record), progress=not quiet, **options)
@@ -266,7 +278,7 @@ def _grid(context: click.Context, parameter: click.Parameter, values: Sequence[s
 )
 @click.option("--iterations", type=POSITIVE, help="How many iterations each run has; required unless swept.")
 @SET
-@click.option("--seed", type=click.IntRange(min=0), help="Of all runs, where it is not swept.  [default: 0]")
+@click.option("--seed", type=int, help="Of all runs, where it is not swept.  [default: 0]")
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), help="The netCDF file.  [default: the circuit's name _sweep.nc]"
 )
@@ -299,14 +311,17 @@ def sweep(
 
     circuit = _load(file, overrides)
     path = out or Path(f"{circuit.name}_sweep.nc")
+    _refuse_netlist(file, path)
     found = sweep_circuit(circuit, out=path, overwrite=force, record=_record(record), progress=not quiet, **options)
     states = found["state"].values.ravel()
     failed = [state for state in states if state.startswith("failed: ")]
-    click.echo(f"{circuit.name}: {len(states) - len(failed)} of {_count(len(states), 'point')}; written to {path}")
+    if len(failed) < len(states):
+        click.echo(f"{circuit.name}: {len(states) - len(failed)} of {_count(len(states), 'point')}; written to {path}")
     if failed:
-        click.echo(
-            f"{_count(len(failed), 'point')} failed, the first because {failed[0].removeprefix('failed: ')}", err=True
-        )
+        what = f"{_count(len(failed), 'point')} failed"
+        if len(failed) == len(states):
+            what = f"{circuit.name}: nothing is written: {'all ' if len(failed) > 1 else ''}{what}"
+        click.echo(f"{what}, the first because {failed[0].removeprefix('failed: ')}", err=True)
         context.exit(2)
 
 
@@ -329,9 +344,7 @@ def plot(run: Path, out: Path | None) -> None:
 
 @cli.command("plan")
 @click.argument("run", type=click.Path(path_type=Path), metavar="RUN_OR_SWEEP.nc")
-@click.option(
-    "--accuracy", type=click.FloatRange(0, 1), help="What training is to reach.  [default: the end of each run]"
-)
+@click.option("--accuracy", type=float, help="What training is to reach, at most 1.  [default: the end of each run]")
 @click.option("--at", multiple=True, metavar="NAME=VALUE", callback=_settings, help="The value of another swept name.")
 @click.option("--netlist", type=click.Path(path_type=Path), help="The circuit.  [default: that of the dataset]")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="The figure.  [default: beside the run, _plan.png]")
@@ -353,10 +366,10 @@ def plan_command(run: Path, accuracy: float | None, at: dict[str, str], netlist:
     from mgdcircuits.analysis.report import as_text
     from mgdcircuits.record import open_run
 
-    found = plan(open_run(run), accuracy, at, None if netlist is None else str(netlist))
+    found = plan(open_run(run), accuracy, at, netlist)
+    click.echo(as_text(found))
     path = out or run.with_name(f"{run.stem}_plan.png")
     plot_plan(found, path)
-    click.echo(as_text(found))
     click.echo(f"drawn in {path}")
 
 

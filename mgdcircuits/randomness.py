@@ -24,9 +24,16 @@ J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel random numbers: as
 from __future__ import annotations
 
 import hashlib
+import operator
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from mgdcircuits.errors import RunError
+
+SEEDS = range(2**63)
+"""Possible seeds: what a dataset can hold."""
 
 _ROUNDS = 10
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
@@ -36,6 +43,39 @@ _32 = np.uint64(32)
 
 POISSON_MAX_MEAN = 700.0
 """Largest mean of :func:`poisson`: beyond it exp(-mean) leaves the range of normal doubles."""
+
+
+def seeds_of(seed: Any, members: int = 1) -> list[int]:
+    """The seed of each member: ``seed + m`` of member m, or those that are given.
+
+    Raises
+    ------
+    RunError
+        A seed that is not in `SEEDS`; another number of seeds than of members.
+    """
+    given = [as_seed(number) for number in (seed if np.ndim(seed) == 1 else [seed])]
+    if np.ndim(seed) == 0:
+        return [as_seed(given[0] + m) for m in range(members)]
+    if not given or members not in (1, len(given)):
+        raise RunError(f"{len(given)} seeds for {members} members")
+    return given
+
+
+def as_seed(value: Any) -> int:
+    """A seed that is given.
+
+    Raises
+    ------
+    RunError
+        One that is not in `SEEDS`.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = -1
+    if number not in SEEDS:
+        raise RunError(f"seed={value!r}: expected a whole number of at least 0, below 2**63")
+    return number
 
 
 def site_key(seed: int, name: str) -> int:

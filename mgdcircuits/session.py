@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mgdcircuits import checkpoint
+from mgdcircuits.arguments import check_choices, check_circuit, finite, number_type, whole
 from mgdcircuits.circuit import builder
 from mgdcircuits.circuit.circuit import Circuit
 from mgdcircuits.circuit.clocks import value_of
@@ -23,16 +25,17 @@ from mgdcircuits.codegen.numpy_target import NumpyTarget
 from mgdcircuits.codegen.presenting import present
 from mgdcircuits.codegen.target import EVALUATE, ITERATE, Data, Target
 from mgdcircuits.datasets import Dataset, as_dataset
-from mgdcircuits.divergence import ON_NAN, Watch
+from mgdcircuits.divergence import Watch
 from mgdcircuits.errors import RunError
 from mgdcircuits.interrupts import Held
 from mgdcircuits.netlist.spec import Role, Sharing
 from mgdcircuits.pace import Pace
-from mgdcircuits.spiking import SpikingSession, refuse_cpp
+from mgdcircuits.randomness import seeds_of
+from mgdcircuits.spiking import SpikingSession
 from mgdcircuits.storage import fingerprint
 
-TARGETS = ("cpp", "numpy")
 WIDE = 64  # samples side by side when many are evaluated
+NOTHING = "nothing to show: call present(x, y) or set_data(...) first"
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Session(SpikingSession):
     members
         Independent experiments side by side, each with parameters of its own; member m has the seed ``seed + m``.
     seed
-        Of all keyed draws. A number, or one for each member.
+        Of all keyed draws. A whole number from 0 to 2**63 - 1, or one for each member.
     target
         ``"cpp"`` or ``"numpy"``, the readable oracle.
     dtype
@@ -73,6 +76,8 @@ class Session(SpikingSession):
     ------
     BuildError
         The circuit cannot run on this target; no C++ compiler.
+    RunError
+        A bad argument.
     """
 
     def __init__(
@@ -88,27 +93,20 @@ class Session(SpikingSession):
         data: Any = None,
         on_nan: str = "stop",
     ) -> None:
-        if target not in TARGETS:
-            raise RunError(f"target {target!r} is unknown; expected one of {', '.join(TARGETS)}")
-        if on_nan not in ON_NAN:
-            raise RunError(f"on_nan {on_nan!r} is unknown; expected one of {', '.join(ON_NAN)}")
-        refuse_cpp(circuit, target)
+        check_circuit(circuit)
+        check_choices(circuit, target, on_nan)
         task = circuit.spec.task
         self.circuit = circuit
-        self.batch = batch or (task.batch if task else 1)
-        if isinstance(seed, int) or np.ndim(seed) == 0:
-            seeds = [int(np.asarray(seed)) + m for m in range(members)]
-        else:
-            seeds = [int(s) for s in seed]
-        if len(seeds) != members and members != 1:
-            raise RunError(f"{len(seeds)} seeds for {members} members")
-        self.members = len(seeds)
-        self.seeds = seeds
+        self.batch = (task.batch if task else 1) if batch is None else whole("batch", batch)
+        self.seeds = seeds_of(seed, whole("members", members))
+        self.members = len(self.seeds)
         self.target_name = target
+        number = number_type(dtype)
         self.program, self.clocks = builder.build(circuit)
         made = _target(target)
-        self.target: Target = made(self.program, self.clocks, seeds, self.batch, np.dtype(dtype), threads)
+        self.target: Target = made(self.program, self.clocks, self.seeds, self.batch, number, whole("threads", threads))
         self.pinned = False
+        self._data_since = 0  # iteration at which the data was chosen
         self._pace = Pace()
         self._watch = Watch(self) if on_nan == "stop" else None
         self._wide: Session | None = None
@@ -144,6 +142,7 @@ class Session(SpikingSession):
         self._check_fit(dataset.x_train.shape[1:], y)
         self.target.set_data(Data(np.ascontiguousarray(dataset.x_train), y, float(dataset.scale)))
         self.pinned = False
+        self._data_since = self.iteration
         self.__dict__.pop("data_digest", None)
 
     @cached_property
@@ -163,7 +162,7 @@ class Session(SpikingSession):
             return
         array, _, _, is_label = target
         if is_label:
-            if y.ndim != 1 or y.min(initial=0) < 0 or y.max(initial=0) >= array.n:
+            if y.ndim != 1 or not np.isin(y, np.arange(array.n)).all():
                 raise RunError(f"{self.circuit.name}: onehot(y) expects class indices from 0 to {array.n - 1}")
         elif int(np.prod(y.shape[1:])) != array.n:
             raise RunError(
@@ -186,6 +185,11 @@ class Session(SpikingSession):
             (batch, *input shape); a leading member axis where members > 1 (without it all members see the same).
         y
             Class index (batch,) or target (batch, *output); needed for cost and accuracy.
+
+        Raises
+        ------
+        RunError
+            Samples or targets of another shape; labels that are no class indices.
         """
         x, y = self._spread(x, y)
         self._check_fit(x.shape[2:], y.reshape(-1, *y.shape[2:]))
@@ -194,27 +198,26 @@ class Session(SpikingSession):
         self.target.set_data(None)
         self.__dict__.pop("data_digest", None)
 
-    def _spread(self, x, y):
-        x = np.asarray(x)
-        shape = (self.members, self.batch)
-        full = int(np.prod(self.circuit.input_shape))
-        if x.size == self.batch * full:
-            x = np.broadcast_to(x.reshape(1, self.batch, -1), (*shape, full))
-        elif x.size == self.members * self.batch * full:
-            x = x.reshape(*shape, full)
-        else:
-            raise RunError(f"x has the shape {x.shape}; expected ({self.batch}, *{self.circuit.input_shape})")
+    def _spread(self, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Samples and targets of every member, (member, batch, values); a target that is a label has no last axis."""
         target = self._sample_kernel.target
         each = () if target is None or target[3] else (target[0].n,)
-        y = np.zeros((self.batch, *each)) if y is None else np.asarray(y, dtype=np.float64)
-        n = self.batch * int(np.prod(each))
-        if y.size == n:
-            y = np.broadcast_to(y.reshape(1, self.batch, *each), (*shape, *each))
-        elif y.size == self.members * n:
-            y = y.reshape(*shape, *each)
-        else:
-            raise RunError(f"y has the shape {y.shape}; expected {(self.batch, *each)}")
-        return x, y
+        targets = np.zeros((self.batch, *each)) if y is None else np.asarray(y, dtype=np.float64)
+        samples = self._of_each_member("x", np.asarray(x), self.circuit.input_shape)
+        return samples, self._of_each_member("y", targets, each).reshape(self.members, self.batch, *each)
+
+    def _of_each_member(self, name: str, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Values of a batch, or of a batch of each member, as (member, batch, values)."""
+        lanes, n = (self.members, self.batch), math.prod(shape)
+        if values.shape[:1] == lanes[1:] and values.size == self.batch * n:
+            return np.broadcast_to(values.reshape(1, self.batch, n), (*lanes, n))
+        if values.shape[:2] == lanes and values.size == self.members * self.batch * n:
+            return values.reshape(*lanes, n)
+        of_members = f", or with the {self.members} members in front" if self.members > 1 else ""
+        raise RunError(
+            f"{self.circuit.name}: {name} has the shape {values.shape}; expected {(self.batch, *shape)}, "
+            f"the batch first{of_members}"
+        )
 
     def _present(self, x: np.ndarray, y: np.ndarray) -> None:
         present(self.target, self._sample_kernel, x, y)
@@ -300,10 +303,11 @@ class Session(SpikingSession):
 
     def slices(self, n: int) -> Iterator[int]:
         """As `step`, in slices of about 0.05 s; gives the iterations done so far after each."""
+        n = whole("n", n, least=0)
         if not self.circuit.spec.learning and self.circuit.spec.trial is None:
             raise RunError(f"{self.circuit.name}: the netlist has no `learning`, so there is nothing to step")
         if self.circuit.spec.task is not None and not self.pinned and self.target.data is None:
-            raise RunError("nothing to show: call present(x, y) or set_data(...) first")
+            raise RunError(NOTHING)
         yield from self._advance(n)
 
     def _advance(self, n: int) -> Iterator[int]:
@@ -383,8 +387,17 @@ class Session(SpikingSession):
         if not any(a.name == name for a in self.program.arrays):
             raise RunError(f"{self.circuit.name}: the netlist has no `{name}`, so there is none to evaluate")
 
+    def _check_shown(self) -> None:
+        """Refuse to look at samples before there are any."""
+        if not self.circuit.inputs or self.pinned or self.iteration > self._data_since:
+            return
+        if self.target.data is None:
+            raise RunError(NOTHING)
+        raise RunError("no sample is shown yet: call step() first, which draws from the data, or present(x, y)")
+
     def _look(self, read: Callable[[], np.ndarray], from_rest: bool = False) -> np.ndarray:
         """What `read` finds after an unperturbed evaluation; states (the charge of a circuit) are put back afterwards."""
+        self._check_shown()
         states = [a.name for _, v, a in self.circuit.variables.values() if v.role is Role.STATE]
         with Held():
             kept = {name: self.target.array(name).copy() for name in states}
@@ -407,11 +420,15 @@ class Session(SpikingSession):
         Raises
         ------
         RunError
-            There are no samples, or the circuit has no cost.
+            There are no samples, or they do not fit; the circuit has no cost.
         """
         self._needs("cost")
-        if not len(x):
+        x, y = np.asarray(x), np.asarray(y)
+        if not x.size:
             raise RunError("there are no samples to evaluate; give at least one")
+        if x.shape[:1] != y.shape[:1]:
+            raise RunError(f"x has the shape {x.shape} and y {y.shape}; expected as many targets as samples")
+        self._check_fit(x.shape[1:], y)
         wide = self._evaluator(len(x))
         for array in self.program.arrays:
             if array.sharing is Sharing.MEMBER:
@@ -439,10 +456,10 @@ class Session(SpikingSession):
     def _evaluate(self, x: np.ndarray, y: np.ndarray, scale: float) -> Evaluation:
         costs, right, outputs = [], [], []
         for first in range(0, len(x), self.batch):
-            chunk = np.asarray(x[first : first + self.batch])
+            chunk = x[first : first + self.batch]
             n = len(chunk)
             index = np.arange(self.batch) % n
-            spread = self._spread(chunk[index] * np.float32(scale), np.asarray(y[first : first + n])[index])
+            spread = self._spread(chunk[index] * np.float32(scale), y[first : first + n][index])
             self._present(*spread)
             self._reset_states()
             self.target.run("evaluate")
@@ -473,30 +490,34 @@ class Session(SpikingSession):
                 drawn = 0.0 if variable.initial is None else self._initial_values(name, array)
                 self.target.write(array.name, drawn)
 
-    def exact_gradient(self, wrt: Sequence[str] | None = None, per_sample: bool = False) -> dict[str, np.ndarray]:
+    def exact_gradient(self, wrt: str | Sequence[str] | None = None, per_sample: bool = False) -> dict[str, np.ndarray]:
         """The exact gradient of the mean cost over the presented batch, by reverse mode.
 
         Parameters
         ----------
         wrt
-            Qualified names of plastic parameters; default all.
+            Qualified names of plastic parameters, or one; default all.
         per_sample
             Each sample's own gradient, with a batch axis in front of the parameter's.
 
         Raises
         ------
         RunError
-            A spiking or continuous circuit, or an equation without a known derivative.
+            A spiking or continuous circuit, or an equation without a known derivative; an unknown parameter; no sample
+            is shown.
         """
         if not self.program.gradient:
             reason = self.program.constants.get("gradient_refusal") or "it has dynamics or spikes"
             raise RunError(f"{self.circuit.name} has no exact gradient: {reason}")
+        names = [wrt] if isinstance(wrt, str) else wrt or self.circuit.plastic
+        for name in names:
+            if name not in self.circuit.plastic:
+                raise RunError(f"{name!r} is not a plastic parameter; there are {', '.join(self.circuit.plastic)}")
+        self._check_shown()
         self.target.run("evaluate")
         self.target.run("per_sample_gradient" if per_sample else "gradient")
         found = {}
-        for name in wrt or self.circuit.plastic:
-            if name not in self.circuit.plastic:
-                raise RunError(f"{name!r} is not a plastic parameter; there are {', '.join(self.circuit.plastic)}")
+        for name in names:
             array = self.circuit.plastic[name]
             if per_sample:
                 found[name] = self._replica_first(self.target.array(f"gradient_per_sample:{name}"), array.shape)
@@ -531,12 +552,12 @@ class Session(SpikingSession):
         Raises
         ------
         RunError
-            An unknown parameter, or one that is an expression of runtime words.
+            An unknown parameter, or one that is an expression of runtime words; a value that is no finite number.
         """
-        for name, value in values.items():
+        for name in values:
             if name not in self.target.parameters:
                 raise RunError(f"{name!r} is not a number that the running circuit reads")
-            self.target.parameters[name] = float(value)
+        self.target.parameters.update({name: finite(name, value) for name, value in values.items()})
 
 
 def _reshape_view(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

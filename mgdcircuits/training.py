@@ -129,8 +129,10 @@ def train(
     Interrupted
         Ctrl-C; a KeyboardInterrupt that carries the dataset.
     """
+    from mgdcircuits.arguments import check_circuit
     from mgdcircuits.session import Session
 
+    check_circuit(circuit)
     _check_numbers(iterations, evaluate_every, checkpoint_every, batch=batch, members=members, threads=threads)
     specs = as_specs(circuit.spec.record if record is None else record)
     saved = resumable.find(out, overwrite, resume)
@@ -147,7 +149,7 @@ def train(
         threads=threads or cores(),
         on_nan=on_nan,
     )
-    dataset = _dataset(circuit, data, data_dir)
+    dataset = dataset_of(circuit, data, data_dir)
     if dataset is not None:
         session.set_data(dataset)
     recorder = Recorder(session, circuit.spec.record)
@@ -392,7 +394,7 @@ class _Training:
         self._settled = False
 
 
-def _dataset(circuit: Circuit, data: Any, data_dir: str | Path | None) -> datasets.Dataset | None:
+def dataset_of(circuit: Circuit, data: Any, data_dir: str | Path | None) -> datasets.Dataset | None:
     """The samples to learn from; none for a circuit without a task."""
     task = circuit.spec.task
     options: dict[str, Any] = {}

@@ -123,6 +123,8 @@ def test_an_existing_run_is_not_overwritten(call):
         (["train", XOR, "--iterations", "0"], "not in the range"),
         (["train", XOR, "--iterations", "many"], "not a valid integer"),
         (["train", XOR, "--iterations", "5", "--sed", "1"], "--seed"),
+        (["train", XOR, "--iterations", "5", "--seed", "-1", *FAST], "seed=-1: expected a whole number of at least 0"),
+        (["train", XOR, "--iterations", "5", "--seed", "99999999999999999999", *FAST], "expected a whole number"),
         (["train", XOR, "--iterations", "5", "--target", "gpu"], "numpy"),
         (["train", XOR, "--iterations", "5", "--checkpoint-every", "-1"], "--checkpoint-every"),
         (["train", XOR, "--iterations", "5", "--on-nan", "ignore"], "--on-nan"),
@@ -143,6 +145,19 @@ def test_bad_calls_have_one_message_and_status_2(call, arguments, message):
     assert status == 2
     assert message in err
     assert out == ""
+
+
+@pytest.mark.parametrize("out", ["base.yaml", "own.yaml", "../{folder}/base.yaml"])
+def test_a_dataset_does_not_take_the_place_of_the_netlist(call, tmp_path, out):
+    texts = {"base.yaml": Path(XOR).read_text(), "own.yaml": "include: base.yaml\ncircuit: own\n"}
+    for name, text in texts.items():
+        Path(name).write_text(text)
+    path = out.format(folder=tmp_path.name)
+    for command in (["train"], ["sweep", "--grid", "seed=0..1"]):
+        status, said, err = call(*command, "own.yaml", "--iterations", 5, "-o", path, "--force", *FAST)
+        assert (status, said) == (2, "")
+        assert err == f"{path} is read as a part of the netlist; choose another name for what is written\n"
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == texts
 
 
 def test_what_cannot_run_yet_says_so_in_one_sentence(call, monkeypatch):

@@ -189,7 +189,7 @@ def test_any_name_may_be_given_to_a_variable(session_of):
         ("initial: {b: rand() - 0.5}", f"initial: {{b: rand() - 0.5, {initial}}}"),
         ("parameters: {delta: 0.05,", "parameters: {s_: 1, task: 0.5, topology: 2, delta: 0.05,"),
         ("x_input: x", "x_input: x*task*topology*s_"),
-        ("request: -eta*G", 'equations: "u = -eta*G\\n      request = u*task*topology"'),
+        ("request: -eta*G", 'equations: "wanted = -eta*G\\n      request = wanted*task*topology"'),
     )
     names = {"hidden": np.arange(4), "output": np.arange(3)}
     x = X

@@ -18,7 +18,7 @@ from distributed import Client
 import mgdcircuits as mgd
 from mgdcircuits import journal
 from mgdcircuits.cli import cli, run
-from mgdcircuits.errors import RecordError, RunError
+from mgdcircuits.errors import BuildError, DatasetError, NetlistError, RecordError, RunError
 from mgdcircuits.journal import Journal
 from mgdcircuits.sweeps import sweeping
 from mgdcircuits.sweeps.grid import as_grid, parse
@@ -135,6 +135,14 @@ def test_what_a_grid_says():
         (["--grid", "seed=1,1"], "each of them once"),
         (["--grid", "seed=-1..1"], "whole numbers of at least 0"),
         (["--grid", "seed=a"], "whole numbers"),
+        (["--grid", "seed=0,99999999999999999999"], "whole numbers of at least 0, below 2**63"),
+        (["--grid", "eta=1,2", "--seed", "99999999999999999999"], "seed=99999999999999999999: expected a whole"),
+        (["--grid", "eta=1,2", "--seed", "-1"], "seed=-1: expected a whole number of at least 0"),
+        (["--grid", "seed=0..1", "--record", "foo"], "the session keeps no values of foo"),
+        (["--grid", "seed=0..1", "--until", "foo > 3"], 'until "foo > 3" names foo'),
+        (["--grid", "seed=0..1", "--until", "accuracy > "], 'until "accuracy > " is no condition'),
+        (["--grid", "seed=0..1", "--data", "foo"], "unknown data set 'foo'"),
+        (["--grid", "data=xor,foo"], "unknown data set 'foo'"),
         (["--grid", "eta=1,2", "--set", "eta=3"], "eta is swept and has one value as well"),
         (["--grid", "seed=1,2", "--seed", "3"], "seed is swept and has one value as well"),
         (["--grid", "etta=1,2"], "eta"),
@@ -151,7 +159,66 @@ def test_bad_sweeps_have_one_message_and_status_2(capfd, monkeypatch, tmp_path, 
     scheduler = [] if "--scheduler" in arguments else ["--scheduler", cluster.address]
     status, out, err = call(capfd, "sweep", XOR, "--iterations", 5, "--quiet", *scheduler, *arguments)
     assert status == 2 and message in err and out == ""
-    assert not list(tmp_path.glob("*.nc"))
+    assert " failed" not in err, "it is found before the first point"
+    assert not list(tmp_path.glob("*.nc*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (
+            {"grid": {"eta": np.ones((2, 2))}},
+            RunError,
+            r"grid eta: array\(\[1., 1.\]\) is not possible; expected numbers",
+        ),
+        ({"grid": {"eta": [[1, 2]]}}, RunError, r"grid eta: \[1, 2\] is not possible"),
+        ({"grid": "eta=1,2"}, RunError, "grid 'eta=1,2': expected names with their values"),
+        ({"circuit": "xor.yaml"}, RunError, r"'xor.yaml' is no circuit; pass mgdcircuits.load\(...\)"),
+        ({"iterations": 0}, RunError, "iterations=0: expected a whole number of at least 1"),
+        ({"iterations": 1.5}, RunError, "iterations=1.5: expected a whole number"),
+        ({"evaluate_every": 0}, RunError, "evaluate_every=0: expected a whole number"),
+        ({"batch": 0}, RunError, "batch=0: expected a whole number"),
+        ({"members": 0}, RunError, "members=0: expected a whole number"),
+        ({"workers": 0}, RunError, "workers=0: expected a whole number"),
+        ({"threads": -1}, RunError, "threads=-1: expected a whole number"),
+        ({"seed": -1}, RunError, "seed=-1: expected a whole number of at least 0"),
+        ({"on_nan": "foo"}, RunError, "on_nan 'foo' is unknown; expected one of stop, continue"),
+        ({"dtype": "float16"}, RunError, "dtype 'float16' is not possible; expected one of float32, float64"),
+        ({"target": "gpu"}, RunError, "target 'gpu' is unknown"),
+        ({"data": "nofile.csv"}, DatasetError, "nofile.csv"),
+        ({"circuit": mgd.load(ROOT / "netlists" / "analog_rc.yaml"), "gradient": True}, RunError, "no exact gradient"),
+        ({"circuit": mgd.load(ROOT / "netlists" / "lif_reward.yaml"), "grid": {"seed": [1]}}, BuildError, "numpy"),
+    ],
+)
+def test_bad_arguments_are_found_before_the_start(xor, monkeypatch, options, error, message):
+    monkeypatch.setattr(sweeping, "_connected", None)
+    with pytest.raises(error, match=message):
+        mgd.sweep(**{"circuit": xor, "grid": {"eta": [1, 3]}, "iterations": 10, "progress": False} | options)
+
+
+def test_a_bad_value_is_told_with_its_file_and_line(monkeypatch, tmp_path):
+    """Also where the netlist includes another one."""
+    monkeypatch.chdir(tmp_path)
+    Path("base.yaml").write_text(XOR.read_text())
+    Path("own.yaml").write_text("include: base.yaml\ncircuit: own\n")
+    with pytest.raises(NetlistError) as alone:
+        mgd.load("own.yaml", hidden=0)
+    with pytest.raises(NetlistError) as swept:
+        mgd.sweep(mgd.load("own.yaml"), {"hidden": [2, 0]}, iterations=10)
+    assert str(swept.value) == str(alone.value)
+    assert str(swept.value).startswith("base.yaml:")
+
+
+def test_a_worker_reads_the_file_where_it_still_says_the_same(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("base.yaml").write_text(XOR.read_text())
+    Path("own.yaml").write_text("include: base.yaml\ncircuit: own\n")
+    source = Source(mgd.load("own.yaml").spec.text, "own.yaml", {}).from_anywhere()
+    monkeypatch.chdir(ROOT)
+    assert source.circuit({}).spec.file == str(tmp_path / "own.yaml")
+    (tmp_path / "base.yaml").write_text(XOR.read_text().replace("eta: 3", "eta: 4"))
+    found = source.circuit({}).spec
+    assert found.file == "<text>" and found.parameters["eta"] == 3
 
 
 def test_iterations_are_given_or_swept(capfd):
@@ -246,17 +313,25 @@ def test_arrays_are_sent_to_the_workers(xor, sweep):
 def test_a_failed_point_is_told_and_the_rest_go_on(cluster, capfd, tmp_path):
     options = ["--iterations", 10, "--target", "numpy", "--scheduler", cluster.address, "-o", tmp_path / "sweep.nc"]
     for _ in range(2):  # what failed is missing, and is tried again
-        status, out, err = call(capfd, "sweep", XOR, "--grid", "data=xor,moons,parity", *options)
+        status, out, err = call(capfd, "sweep", XOR, "--grid", "data=xor,moons.csv,parity", *options)
         assert status == 2 and out.startswith("xor: 2 of 3 points; written to")
-        assert (
-            "data=moons failed: unknown data set 'moons'" in err and "1 point failed, the first because unknown" in err
-        )
+        assert "data=moons.csv failed: moons.csv" in err and "1 point failed, the first because moons.csv" in err
         found = mgd.open_run(tmp_path / "sweep.nc")
         states = found["state"].values
         assert [s.partition(":")[0] for s in states] == ["finished", "failed", "finished"]
         assert np.isnan(found["cost_test"][1]).all() and np.isfinite(found["cost_test"][0]).all()
         assert found.attrs["state"] == "failed"
         assert points_of(tmp_path / "sweep.nc").exists()
+
+
+def test_where_all_points_fail_there_is_no_file(cluster, capfd, monkeypatch, tmp_path):
+    """The workers lack the data."""
+    monkeypatch.chdir(tmp_path)
+    options = ["--iterations", 10, "--target", "numpy", "--scheduler", cluster.address, "--quiet", "-o", "sweep.nc"]
+    status, out, err = call(capfd, "sweep", XOR, "--grid", "seed=0..2", "--data", "moons.csv", *options)
+    assert status == 2 and out == ""
+    assert err.startswith("xor: nothing is written: all 3 points failed, the first because moons.csv")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_member_that_fails_leaves_the_others(sweep, tmp_path):
@@ -266,6 +341,7 @@ def test_a_member_that_fails_leaves_the_others(sweep, tmp_path):
     found = sweep(circuit, {"seed": range(6)}, iterations=10, members=6)
     failed = [str(state).startswith("failed: ") for state in found["state"].values]
     assert 0 < sum(failed) < 6
+    assert not any("member" in state for state in found["state"].values), "a point is no member to the user"
     for seed in np.flatnonzero(np.logical_not(failed)):
         alone = mgd.train(circuit, iterations=10, seed=int(seed), evaluate_every=10, target="numpy", progress=False)
         same(found.sel(seed=seed), alone)
@@ -312,7 +388,7 @@ def test_the_same_sweep_goes_on_and_another_is_refused(xor, sweep, tmp_path, mon
 def test_what_a_kill_cut_off_is_computed_again(xor, sweep, tmp_path):
     """A kill of the process that sweeps leaves the journal alone, perhaps with half a record."""
     out = tmp_path / "sweep.nc"
-    grid = {"data": ["xor", "moons"], "seed": range(2)}
+    grid = {"data": ["xor", "moons.csv"], "seed": range(2)}
     sweep(xor, grid, iterations=10, out=out)
     points = points_of(out)
     records, end = journal.whole(points)

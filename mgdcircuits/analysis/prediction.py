@@ -55,6 +55,7 @@ def predict(session: Session, law: Law = BERNOULLI) -> Prediction:
         )
     if not session.program.gradient:
         session.exact_gradient()  # says why there is none
+    session.cost()  # says that no sample is shown, if so
     own_codes = coverage.check_codes(session, system, law)
     signs = coverage.check_estimates(session, system)
     parameters = parameter_blocks(session.circuit, system)

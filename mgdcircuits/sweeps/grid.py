@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from mgdcircuits.errors import RunError
+from mgdcircuits.randomness import SEEDS
 
-SEED = "seed"
-OPTIONS: Mapping[str, tuple[type, int]] = {SEED: (int, 0), "iterations": (int, 1), "batch": (int, 1), "data": (str, 0)}
-"""Options of a run that may be swept, with the type of their values and the least one; other names are the netlist's."""
+SEED, DATA = "seed", "data"
+COUNTS = range(1, SEEDS.stop)
+OPTIONS: Mapping[str, range | None] = {SEED: SEEDS, "iterations": COUNTS, "batch": COUNTS, DATA: None}
+"""Options of a run that may be swept, with the numbers that they may be; `data` has names. Other names are the netlist's."""
 EXPECTED = "expected NAME=VALUES, such as d=1,2,4 or seed=0..9"
 
 Value = int | float | str
@@ -137,6 +139,10 @@ def as_grid(grid: Mapping[str, Any], fixed: Iterable[str] = ()) -> Grid:
     RunError
         Nothing to sweep; no value, or one that comes twice; a value that an option cannot have; a name that is fixed.
     """
+    if not isinstance(grid, Mapping):
+        raise RunError(
+            f"grid {grid!r}: expected names with their values, such as {{'d': [1, 2, 4], 'seed': range(10)}}"
+        )
     axes = tuple(Axis(str(name), _plain(name, values)) for name, values in grid.items())
     if not axes:
         raise RunError(f"a sweep needs something to sweep: {EXPECTED}")
@@ -145,17 +151,22 @@ def as_grid(grid: Mapping[str, Any], fixed: Iterable[str] = ()) -> Grid:
             raise RunError(f"{axis.name} is swept and has one value as well; leave out one of the two")
         if len(set(axis.values)) < len(axis.values) or not axis.values:
             raise RunError(f"grid {axis.name}: expected at least one value, and each of them once")
-        kind, least = OPTIONS.get(axis.name, (object, 0))
-        for value in axis.values:
-            if not isinstance(value, kind) or (isinstance(value, int) and kind is int and value < least):
-                wanted = "names" if kind is str else f"whole numbers of at least {least}"
-                raise RunError(f"grid {axis.name}: {value} is not possible; expected {wanted}")
+        if axis.name in OPTIONS:
+            _check_option(axis, OPTIONS[axis.name])
     return Grid(axes)
 
 
+def _check_option(axis: Axis, numbers: range | None) -> None:
+    for value in axis.values:
+        if not (isinstance(value, str) if numbers is None else isinstance(value, int) and value in numbers):
+            wanted = "names" if numbers is None else f"whole numbers of at least {numbers.start}, below 2**63"
+            raise RunError(f"grid {axis.name}: {value} is not possible; expected {wanted}")
+
+
 def _plain(name: str, values: Any) -> tuple[Value, ...]:
-    several = (values,) if isinstance(values, str) or not isinstance(values, Iterable) else tuple(values)
-    plain = tuple(v.item() if hasattr(v, "item") else v for v in several)
+    single = isinstance(values, str) or not isinstance(values, Iterable) or getattr(values, "ndim", 1) == 0
+    several = (values,) if single else tuple(values)
+    plain = tuple(v.item() if getattr(v, "ndim", 1) == 0 else v for v in several)
     for value in plain:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise RunError(f"grid {name}: {value!r} is not possible; expected numbers or expressions as text")

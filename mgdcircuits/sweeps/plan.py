@@ -9,7 +9,7 @@ from typing import Any
 
 from mgdcircuits.circuit.circuit import Circuit
 from mgdcircuits.errors import RunError
-from mgdcircuits.sweeps.grid import OPTIONS, SEED, Grid, Index, Value
+from mgdcircuits.sweeps.grid import DATA, OPTIONS, SEED, Grid, Index, Value
 from mgdcircuits.sweeps.worker import Job, Source, resolved
 
 LANES = 16
@@ -63,6 +63,11 @@ class Plan:
         """That of the first point."""
         return next(iter(self.circuits.values()))
 
+    @property
+    def structures(self) -> list[Circuit]:
+        """A circuit of each structure."""
+        return list({_shapes(circuit): circuit for circuit in self.circuits.values()}.values())
+
     def iterations(self, index: Index) -> int:
         """How many iterations a point takes."""
         return int(self.grid.at(index).get("iterations", self.options["iterations"]))
@@ -94,7 +99,7 @@ class Plan:
                 part = tuple(indices[first : first + size])
                 seeds = [int(self.grid.at(index).get(SEED, self.seed)) for index in part]
                 seeds += seeds[-1:] * (size - len(seeds))
-                values = {n: resolved(str(v)) if n == "data" else v for n, v in chosen if n in OPTIONS}
+                values = {n: resolved(str(v)) if n == DATA else v for n, v in chosen if n in OPTIONS}
                 overrides = {n: v for n, v in chosen if n not in OPTIONS}
                 found.append(Job(overrides, {**self.options, **values}, tuple(seeds), part))
         return found

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 STATE = "state"
-MISSING = "missing"
+MISSING, FAILED = "missing", "failed: "
+"""States of points without a run: one that never ran, and how that of one which failed begins."""
 MEND = "repeat what it was begun with, choose another name, or say --force (in Python overwrite=True)"
 
 
@@ -225,7 +226,7 @@ def gather(grid: Grid, runs: Mapping[Index, Record], failures: Mapping[Index, st
     for index, run in runs.items():
         states[index] = run[0][STATE]
     for index, why in failures.items():
-        states[index] = f"failed: {why}"
+        states[index] = f"{FAILED}{why}"
     found[STATE] = (grid.names, states, {"long_name": "how the run ended", "intent": "result"})
     return xr.Dataset(found, coordinates)
 

@@ -13,15 +13,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mgdcircuits.arguments import check_circuit, number_type, whole
 from mgdcircuits.datasets import as_dataset
 from mgdcircuits.errors import RunError
 from mgdcircuits.interrupts import Held
 from mgdcircuits.journal import Record
 from mgdcircuits.progress import Progress
+from mgdcircuits.randomness import as_seed
 from mgdcircuits.record import run_attributes
 from mgdcircuits.recording import as_lists, as_specs
 from mgdcircuits.storage import fingerprint
 from mgdcircuits.sweeps import worker
+from mgdcircuits.sweeps.checking import check
 from mgdcircuits.sweeps.grid import as_grid
 from mgdcircuits.sweeps.plan import Plan
 from mgdcircuits.sweeps.results import Results
@@ -100,31 +103,39 @@ def sweep(
     ------
     NetlistError
         A swept name or value that the netlist cannot have.
+    BuildError
+        The circuit cannot run on this target.
+    DatasetError
+        An unknown data set; in a local sweep, data that cannot be had.
     RunError
         A bad argument; a file with another sweep; a scheduler that does not answer, or is gone.
     RecordError
-        A file that cannot be written.
+        Something to record that the circuit does not have; a file that cannot be written.
     Interrupted
         Ctrl-C; a KeyboardInterrupt that carries the dataset of the points that are done.
     """
+    check_circuit(circuit)
     spec = circuit.spec
     points = as_grid(grid, fixed=_fixed(spec.overrides, iterations=iterations, seed=seed, batch=batch, data=data))
-    seed = 0 if seed is None else int(seed)
+    seed = as_seed(0 if seed is None else seed)
     if iterations is None and "iterations" not in points.names:
         raise RunError("a sweep needs a number of iterations: --iterations N (in Python iterations=N), or sweep it")
-    file = "" if not spec.file else resolved(spec.file)
+    workers, members, threads = _count("workers", workers), _count("members", members), _count("threads", threads)
     options: dict[str, Any] = {
-        "iterations": iterations,
-        "batch": batch,
+        "iterations": _count("iterations", iterations),
+        "batch": _count("batch", batch),
         "target": target,
-        "dtype": dtype,
-        "evaluate_every": evaluate_every,
+        "dtype": number_type(dtype).name,
+        "evaluate_every": _count("evaluate_every", evaluate_every),
         "until": until,
         "record": None if record is None else as_specs(record),
         "gradient": gradient,
         "on_nan": on_nan,
     }
-    plan = Plan.of(Source(spec.text, file, dict(spec.overrides)), points, options, seed)
+    plan = Plan.of(Source(spec.text, spec.file, dict(spec.overrides)), points, options, seed)
+    named = data is None or isinstance(data, str | Path)
+    sent = None if named else as_dataset(data)
+    check(plan, data if named else sent, data_dir, scheduler == LOCAL)
     identity = {
         "netlist": fingerprint(also=spec.text),
         "overrides": {name: str(value) for name, value in spec.overrides.items()},
@@ -135,8 +146,6 @@ def sweep(
         "data": _data_name(data),
     }
     facts = {name: identity[name] for name in FACTS} | {"iterations_asked": iterations}
-    named = data is None or isinstance(data, str | Path)
-    sent = None if named else as_dataset(data)
     options |= {"data": resolved(data) if named and data else None, "data_dir": data_dir and resolved(data_dir)}
     options |= {} if threads is None else {"threads": threads}
     with Results(None if out is None else Path(out), points, identity, overwrite) as results:
@@ -159,6 +168,10 @@ def sweep(
         if error is not None:
             raise error
         return found
+
+
+def _count(name: str, value: int | None) -> int | None:
+    return None if value is None else whole(name, value)
 
 
 def _fixed(overrides: Mapping[str, Any], **given: Any) -> list[str]:
@@ -289,7 +302,10 @@ class _Sweep:
     def _start(self, function: Callable[..., Any], job: Job, threads: int, *before: Future) -> Future:
         key = f"{self._topic}-{next(self._numbers)}"
         call = worker.Call(
-            self._plan.source, replace(job, options={"threads": threads, **job.options}), key, self._topic
+            self._plan.source.from_anywhere(),
+            replace(job, options={"threads": threads, **job.options}),
+            key,
+            self._topic,
         )
         future = self._client.submit(function, call, self._data, *before, key=key, pure=False)
         self._futures[key] = future
@@ -335,7 +351,7 @@ class _Sweep:
         if not isinstance(outcome, str):
             for index, record in zip(job.points, outcome, strict=True):
                 self._results.add(index, record)
-        elif len(job.points) > 1:  # one member of a session stops all of them
+        elif len(job.seeds) > 1:  # one member of a session stops all of them
             for alone in job.alone():
                 self._submit(alone, threads)
         else:

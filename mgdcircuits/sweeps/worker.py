@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from distributed import WorkerPlugin, get_worker
 
-from mgdcircuits.circuit.circuit import Circuit, load_again
-from mgdcircuits.errors import BuildError, MgdError, RunError
+from mgdcircuits.circuit.circuit import Circuit
+from mgdcircuits.errors import BuildError, MgdError, NetlistError, RunError
 from mgdcircuits.journal import Record
+from mgdcircuits.netlist import load
+from mgdcircuits.netlist.checks.registry import Report
+from mgdcircuits.netlist.source import read
 from mgdcircuits.progress import Progress
 from mgdcircuits.record import MEMBER
 from mgdcircuits.sweeps.grid import SEED, Index
@@ -38,8 +41,20 @@ class Source:
     overrides: Mapping[str, Any]
 
     def circuit(self, overrides: Mapping[str, Any]) -> Circuit:
-        """The circuit with further overrides."""
-        return load_again(self.text, self.file, {**self.overrides, **overrides})
+        """The circuit with further overrides: from its file, so that a problem is told with its line, else from its text."""
+        found = Path(self.file) if self._is_in_file() else self.text
+        return Circuit(load(found, {**self.overrides, **overrides}))
+
+    def _is_in_file(self) -> bool:
+        """Whether the file, with what it includes, still says the same."""
+        try:
+            return Path(self.file).is_file() and read(Path(self.file), Report())[1] == self.text
+        except NetlistError:
+            return False
+
+    def from_anywhere(self) -> Source:
+        """The same for a process in another folder."""
+        return replace(self, file=resolved(self.file)) if self.file else self
 
 
 @dataclass(frozen=True)
@@ -64,9 +79,8 @@ class Job:
     points: tuple[Index, ...]
 
     def alone(self) -> list[Job]:
-        """Each point by itself, in a session of the same size."""
-        size = len(self.seeds)
-        return [replace(self, seeds=(s,) * size, points=(p,)) for s, p in zip(self.seeds, self.points, strict=False)]
+        """Each point by itself, so that what is wrong with it is told of it alone."""
+        return [replace(self, seeds=(s,), points=(p,)) for s, p in zip(self.seeds, self.points, strict=False)]
 
 
 class Deaf(WorkerPlugin):

@@ -293,6 +293,12 @@ def test_a_block_without_a_gradient(tmp_path):
     assert predict(session).blocks["conv"] == Convergence(0, 0, 0)
 
 
+@pytest.mark.parametrize("text", [WEIGHTS, NODES])
+def test_without_samples_there_is_no_prediction(tmp_path, text):
+    with pytest.raises(RunError, match="nothing to show"):
+        predict(Session(circuit(tmp_path, text), batch=3, target="numpy"))
+
+
 def test_spikes_have_no_prediction():
     session = Session(load(ROOT / "netlists" / "lif_reward.yaml"), target="numpy", dtype="float64")
     with pytest.raises(RunError, match="has no exact gradient"):

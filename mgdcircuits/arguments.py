@@ -1,0 +1,93 @@
+"""Arguments of sessions, training and sweeps: one clear error for what is none."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from mgdcircuits.circuit.circuit import Circuit
+from mgdcircuits.divergence import ON_NAN
+from mgdcircuits.errors import RunError
+from mgdcircuits.spiking import refuse_cpp
+
+TARGETS = ("cpp", "numpy")
+DTYPES = ("float32", "float64")
+
+
+def check_circuit(circuit: Any) -> None:
+    """Refuse what is no circuit.
+
+    Raises
+    ------
+    RunError
+        With what to pass instead.
+    """
+    if not isinstance(circuit, Circuit):
+        raise RunError(f"{circuit!r} is no circuit; pass mgdcircuits.load(...) of a netlist")
+
+
+def check_choices(circuit: Circuit, target: str, on_nan: str) -> None:
+    """Refuse what is no choice, or none for this circuit.
+
+    Raises
+    ------
+    RunError
+        A misspelt word.
+    BuildError
+        The circuit cannot run on this target.
+    """
+    for name, value, choices in (("target", target, TARGETS), ("on_nan", on_nan, ON_NAN)):
+        if value not in choices:
+            raise RunError(f"{name} {value!r} is unknown; expected one of {', '.join(choices)}")
+    refuse_cpp(circuit, target)
+
+
+def number_type(dtype: Any) -> np.dtype:
+    """The type of the numbers of a session.
+
+    Raises
+    ------
+    RunError
+        Another one than `DTYPES`.
+    """
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found is None or found.name not in DTYPES:
+        raise RunError(f"dtype {dtype!r} is not possible; expected one of {', '.join(DTYPES)}")
+    return found
+
+
+def whole(name: str, value: Any, least: int = 1) -> int:
+    """A number that counts something.
+
+    Raises
+    ------
+    RunError
+        No whole number, or one below `least`.
+    """
+    number = value.item() if isinstance(value, np.generic) else value
+    counts = isinstance(number, int) or (isinstance(number, float) and number.is_integer())
+    if not counts or isinstance(number, bool) or number < least:
+        raise RunError(f"{name}={value!r}: expected a whole number of at least {least}")
+    return int(number)
+
+
+def finite(name: str, value: Any) -> float:
+    """A finite number.
+
+    Raises
+    ------
+    RunError
+        No number, an infinite one, or nan.
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise RunError(f"{name}={value!r}: expected a finite number, in SI units")
+    return number
