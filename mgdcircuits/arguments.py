@@ -53,7 +53,7 @@ def number_type(dtype: Any) -> np.dtype:
         Another one than `DTYPES`.
     """
     try:
-        found = np.dtype(dtype)
+        found = None if dtype is None else np.dtype(dtype)  # numpy's None is float64
     except TypeError:
         found = None
     if found is None or found.name not in DTYPES:
@@ -69,7 +69,7 @@ def whole(name: str, value: Any, least: int = 1) -> int:
     RunError
         No whole number, or one below `least`.
     """
-    number = value.item() if isinstance(value, np.generic) else value
+    number = value.item() if isinstance(value, np.generic | np.ndarray) and value.size == 1 else value
     counts = isinstance(number, int) or (isinstance(number, float) and number.is_integer())
     if not counts or isinstance(number, bool) or number < least:
         raise RunError(f"{name}={value!r}: expected a whole number of at least {least}")

@@ -209,6 +209,8 @@ class Session(SpikingSession):
     def _of_each_member(self, name: str, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Values of a batch, or of a batch of each member, as (member, batch, values)."""
         lanes, n = (self.members, self.batch), math.prod(shape)
+        if self.batch == 1 and values.size in (n, self.members * n):  # the batch may be left out
+            return np.broadcast_to(values.reshape(-1, 1, n), (*lanes, n))
         if values.shape[:1] == lanes[1:] and values.size == self.batch * n:
             return np.broadcast_to(values.reshape(1, self.batch, n), (*lanes, n))
         if values.shape[:2] == lanes and values.size == self.members * self.batch * n:

@@ -188,3 +188,11 @@ def test_the_gradient_of_one_parameter(classes):
 def test_training_takes_a_circuit():
     with pytest.raises(RunError, match="is no circuit; pass mgdcircuits.load"):
         mgd.train("xor.yaml", iterations=10)
+
+
+def test_a_single_sample_needs_no_batch_axis(xor):
+    whole, bare = session_of(xor), session_of(xor)
+    assert whole.batch == 1
+    whole.present(X[:1], Y[:1])
+    bare.present(X[0], Y[0])
+    np.testing.assert_array_equal(whole.outputs(), bare.outputs())

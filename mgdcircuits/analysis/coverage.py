@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import ast
-import itertools
-from collections.abc import Callable, Iterable, Mapping
+import functools
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
 from mgdcircuits.analysis.moments import Law
 from mgdcircuits.circuit.circuit import Coupling
+from mgdcircuits.codegen.evaluating import evaluate
 from mgdcircuits.errors import RunError
+from mgdcircuits.netlist import units
 from mgdcircuits.netlist.evaluation import compute
-from mgdcircuits.netlist.functions import FUNCTIONS
+from mgdcircuits.netlist.functions import CONSTANTS, FUNCTIONS
 from mgdcircuits.netlist.spec import LearningSpec, Perturb, Sharing, Site
 from mgdcircuits.netlist.syntax import ExpressionError, UnknownName, names, parse
 from mgdcircuits.session import Session
 
-EQUAL = 1e-6
+EQUAL = 1e-3
 """How much amplitudes of one block, or scales of estimates, may differ."""
 MOMENT = 0.05
 """How much the moments of a code, which are sums over a grid, may differ from those of a law."""
@@ -54,18 +56,19 @@ def code(expression: str, values: Mapping[str, float]) -> Code:
     return _code(expression, frozenset(values.items()))
 
 
-@lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=1024)
 def _code(expression: str, items: frozenset[tuple[str, float]]) -> Code:
     values, tree, calls = dict(items), parse(expression), _RandomCalls()
     tree = calls.visit(tree)
     if not calls.grids:
         raise RunError(f"the code `{expression}` is not random; `analysis.codes` draws such codes")
-    points, weights = _product([grid(len(calls.grids)) for grid in calls.grids.values()])
-    try:
-        found = np.array([compute(tree, {**values, **dict(zip(calls.grids, p, strict=True))}) for p in points])
-    except ExpressionError as problem:
-        raise RunError(f"draws of the code `{expression}` are not independent: {problem.message}") from None
-    mean, power, fourth = (float(weights @ found**k) for k in (1, 2, 4))
+    points, weights = _product(list(calls.grids.values()), expression)
+    read = names(expression)
+    known = {**CONSTANTS, **{name: unit.value for name in read if (unit := units.lookup(name)) is not None}, **values}
+    if others := sorted(read - known.keys()):
+        raise RunError(f"draws of the code `{expression}` are not independent: it reads `{others[0]}`")
+    found = evaluate(ast.unparse(tree), {**known, **dict(zip(calls.grids, points, strict=True))})
+    mean, power, fourth = (float(weights @ np.broadcast_to(found, weights.shape) ** k) for k in (1, 2, 4))
     if power == 0:
         raise RunError(f"the code `{expression}` is 0")
     return Code(power, mean / np.sqrt(power), fourth / power**2)
@@ -75,7 +78,7 @@ class _RandomCalls(ast.NodeTransformer):
     """Puts names in the place of random functions."""
 
     def __init__(self) -> None:
-        self.grids: dict[str, Callable[[int], tuple[np.ndarray, np.ndarray]]] = {}
+        self.grids: dict[str, str] = {}
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
@@ -87,31 +90,40 @@ class _RandomCalls(ast.NodeTransformer):
         if kind not in GRIDS:
             raise RunError(f"codes with {node.func.id}() are not covered; the theory knows bit(), rand() and randn()")
         name = f"_{len(self.grids)}"
-        self.grids[name] = GRIDS[kind]
+        self.grids[name] = kind
         return ast.copy_location(ast.Name(name, ast.Load()), node)
 
 
-def _uniform(n_calls: int) -> tuple[np.ndarray, np.ndarray]:
-    n = max(8, round(512 ** (1 / n_calls)))
+def _midpoints(n: int) -> tuple[np.ndarray, np.ndarray]:
     return (np.arange(n) + 0.5) / n, np.full(n, 1 / n)
 
 
-def _normal(n_calls: int) -> tuple[np.ndarray, np.ndarray]:
+def _normal(n: int) -> tuple[np.ndarray, np.ndarray]:
     points, weights = np.polynomial.hermite_e.hermegauss(16)
     return points, weights / weights.sum()
 
 
 GRIDS = {
-    "bit": lambda n_calls: (np.array([0.0, 1.0]), np.array([0.5, 0.5])),
-    "rand": _uniform,
-    "randn": _normal,
+    "bit": (2, lambda n: (np.array([0.0, 1.0]), np.array([0.5, 0.5]))),
+    "rand": (None, _midpoints),
+    "randn": (16, _normal),
 }
-"""Values of a random function and their probabilities, in a code with so many calls."""
+"""Of a random function how many values are looked at (None: as there is room for), and these with their probabilities."""
+ROOM = 2**18
+"""Combinations of values of random functions that are looked at."""
 
 
-def _product(grids: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[list[tuple[float, ...]], np.ndarray]:
-    points, weights = zip(*grids, strict=True)
-    return list(itertools.product(*points)), np.array([np.prod(w) for w in itertools.product(*weights)])
+def _product(kinds: Sequence[str], expression: str) -> tuple[list[np.ndarray], np.ndarray]:
+    """Values of several random functions in all combinations, and the probability of each."""
+    fixed = math.prod(GRIDS[kind][0] or 1 for kind in kinds)
+    free = sum(GRIDS[kind][0] is None for kind in kinds)
+    n = int((ROOM / fixed) ** (1 / free)) if free else 1
+    if fixed > ROOM or (free and n < 256):
+        raise RunError(f"the code `{expression}` has too many random functions for this theory")
+    grids = [GRIDS[kind][1](n) for kind in kinds]
+    points = np.meshgrid(*(values for values, _ in grids), indexing="ij")
+    weights = functools.reduce(np.multiply.outer, (probabilities for _, probabilities in grids))
+    return [one.ravel() for one in points], weights.ravel()
 
 
 def check_codes(session: Session, system: LearningSpec, law: Law) -> set[int]:
@@ -176,8 +188,7 @@ def check_estimates(session: Session, system: LearningSpec) -> dict[str, float]:
     scales = {}
     for site in system.sites:
         values = values_of(session, system.perturb, site.block)
-        _check_accumulated(site, values)
-        scales[site.parameter] = _scale(session, system, site, values)
+        scales[site.parameter] = _weight(site, values) * _scale(session, system, site, values)
     sizes = [abs(scale) for scale in scales.values()]
     if max(sizes) > (1 + EQUAL) * min(sizes):
         each = ", ".join(f"{name} {scale:.3g}" for name, scale in scales.items())
@@ -185,17 +196,26 @@ def check_estimates(session: Session, system: LearningSpec) -> dict[str, float]:
     return {name: float(np.sign(scale)) for name, scale in scales.items()}
 
 
-def _check_accumulated(site: Site, values: Mapping[str, float]) -> None:
-    """A running mean or a sum, or an error."""
-    at = {**values, "G": 0.7, "estimate": 0.3, "n_G": 5.0}
+def _weight(site: Site, values: Mapping[str, float]) -> float:
+    """By what estimates are multiplied where they are added up; 1 where `accumulate` is their mean."""
+
+    def accumulated(total: float, estimate: float, count: float) -> float:
+        return compute(parse(site.accumulate), {**values, "G": total, "estimate": estimate, "n_G": count})
+
     try:
-        found = compute(parse(site.accumulate), at)
+        mean = [accumulated(0.7, 0.3, n) - (0.7 + (0.3 - 0.7) / n) for n in (2.0, 5.0)]
+        weight = accumulated(0.7, 0.3, 5.0) - 0.7
+        total = [accumulated(g, e, n) - g - weight * e / 0.3 for g, e, n in ((0.4, 0.3, 5.0), (0.7, 0.6, 2.0))]
     except ExpressionError:
-        found = np.nan
-    if not any(np.isclose(found, expected) for expected in (0.7 + (0.3 - 0.7) / 5, 0.7 + 0.3)):
-        raise RunError(
-            f"{site.parameter}: `accumulate: {site.accumulate}` is neither the mean nor the sum of the estimates"
-        )
+        mean = total = [np.nan]
+        weight = np.nan
+    if np.allclose(mean, 0):
+        return 1.0
+    if np.allclose(total, 0) and weight != 0:
+        return weight / 0.3
+    raise RunError(
+        f"{site.parameter}: `accumulate: {site.accumulate}` is neither the mean nor the sum of the estimates"
+    )
 
 
 def _scale(session: Session, system: LearningSpec, site: Site, values: Mapping[str, float]) -> float:

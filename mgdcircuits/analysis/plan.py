@@ -83,7 +83,7 @@ class Plan:
     options: tuple[Option, ...]
     best: Option | None
     reason: str
-    hindrances: Mapping[str, str] = field(default_factory=dict)  # why an option is not recommended, by its name
+    hindrances: Mapping[Option, str] = field(default_factory=dict)  # why an option is not recommended
     needs: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -313,13 +313,13 @@ def _tuned(tried: Sequence[Any], best: Any, ordered: bool, statement: str) -> tu
 
 def _best(
     options: Sequence[Option], target: float | None, problem: str
-) -> tuple[Option | None, str, Mapping[str, str]]:
+) -> tuple[Option | None, str, Mapping[Option, str]]:
     """The quickest option that the devices survive, why, and what hinders the others."""
-    usable = [o.accuracy for o in options if o.enough and o.tuned]
+    usable = [o.accuracy for o in options if o.enough and o.tuned and not o.worn and o.seconds <= o.retention]
     least = max(usable) - CLOSE if usable and target is None else -np.inf
     goal = f"reach {target:.0%}" if target is not None else "train"
     found = {o: _hindrance(o, goal, least) for o in options}
-    hindrances = {o.name: why for o, why in found.items() if why}
+    hindrances = {o: why for o, why in found.items() if why}
     fit = [o for o, why in found.items() if not why]
     if problem:
         why = f"the netlist of the dataset cannot be read ({problem}), so nobody knows what the devices survive"

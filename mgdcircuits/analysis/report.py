@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from mgdcircuits.analysis.plan import Plan
+    from mgdcircuits.analysis.plan import Option, Plan
 
 _PREFIXES = {12: "T", 9: "G", 6: "M", 3: "k", 0: "", -3: "m", -6: "u", -9: "n", -12: "p", -15: "f"}
 
@@ -21,10 +21,10 @@ def si(value: float) -> str:
     return f"{value / 10.0**exponent:.3g} {_PREFIXES[exponent]}"
 
 
-def grouped(reasons: Mapping[str, str]) -> list[str]:
+def grouped(reasons: Mapping[Option, str]) -> list[str]:
     """Reasons by tau_theta as lines, each reason once."""
     return [
-        f"tau_theta = {', '.join(name for name, other in reasons.items() if other == why)}: {why}"
+        f"tau_theta = {', '.join(option.name for option, other in reasons.items() if other == why)}: {why}"
         for why in dict.fromkeys(reasons.values())
     ]
 

@@ -15,8 +15,10 @@ import numpy as np
 
 from mgdcircuits.circuit import topology
 from mgdcircuits.circuit.program import Array, Index, Read
-from mgdcircuits.errors import BuildError
+from mgdcircuits.errors import BuildError, NetlistError
 from mgdcircuits.netlist import load as load_spec
+from mgdcircuits.netlist.checks.registry import Report
+from mgdcircuits.netlist.source import read
 from mgdcircuits.netlist.spec import (
     Axis,
     CircuitSpec,
@@ -314,7 +316,11 @@ def load(path: str | Path, **overrides: Any) -> Circuit:
 
 
 def load_again(text: str, file: str | Path, overrides: Mapping[str, Any]) -> Circuit:
-    """The circuit of a netlist that was read before: from its file where that still says the same, else from its text."""
+    """The circuit of a netlist that was read before: from its file, beside which others may lie and by whose lines problems are
+    told, where that with what it includes still says the same; else from its text."""
     path = Path(file)
-    same = path.is_file() and path.read_text(errors="replace") == text
+    try:
+        same = path.is_file() and read(path, Report())[1] == text
+    except NetlistError:
+        same = False
     return Circuit(load_spec(path if same else text, overrides))

@@ -196,7 +196,8 @@ def _check_value(key: str, text: Text, expressions: Expressions) -> None:
     said = {"copies": "a whole number of at least 1", "endurance": "at least 1"}.get(key, "finite and not negative")
     changing = sorted(names(parameters.finish(text)) & set(RUNTIME))
     if changing and key != "noise":
-        found = f"`{key}: {text}`: `{changing[0]}` changes while the circuit runs"
+        what = "is the size of a block of perturbations" if changing[0] == "K" else "changes while the circuit runs"
+        found = f"`{key}: {text}`: `{changing[0]}` {what}"
         report.add(HARDWARE_VALUE, text.at, found, f"a constant that is {said}")
     elif _is_drawn(text) and key not in MAY_BE_DRAWN:
         report.add(HARDWARE_VALUE, text.at, f"`{key}: {text}` is drawn", f"a constant that is {said}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+import itertools
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,9 +62,21 @@ class Updates:
         self.parameters: Parameters = expressions.parameters
 
     def own_name(
-        self, name: Text | str, at: Position, what: str, scope: Container[str], on_write: Container[str] = (), mend: str = ""
-    ) -> None:  # fmt: skip
+        self, name: Text | str, at: Position, what: str, scope: Container[str], on_write: Container[str] = ()
+    ) -> None:
         """Report a name that `what` gives to what it computes, if expressions could mean something else by it."""
+        kind = self._stands_for(name, scope, on_write)
+        if kind is not None:
+            self.report.add(
+                SHADOWED_NAME,
+                at,
+                f"{what} computes `{name}`, which is {kind}",
+                "a name of its own",
+                f"write `{name}_0`",
+            )
+
+    def _stands_for(self, name: str, scope: Container[str], on_write: Container[str]) -> str | None:
+        """What a name stands for already."""
         kinds = {
             "a word of the language": WORDS,
             "a parameter": self.parameters.texts,
@@ -71,10 +84,7 @@ class Updates:
             "a variable or a signal there": scope,
             "computed by `on_write`, too": on_write,
         }
-        kind = next((kind for kind, taken in kinds.items() if name in taken), None)
-        if kind is not None:
-            mend = mend or f"write `{name}_0`"
-            self.report.add(SHADOWED_NAME, at, f"{what} computes `{name}`, which is {kind}", "a name of its own", mend)
+        return next((kind for kind, taken in kinds.items() if name in taken), None)
 
     def tolerated(self, name: str) -> bool:
         """Whether a name is unknown only because what it stands for was found broken."""
@@ -138,7 +148,8 @@ class Updates:
             if not given:
                 return "", ()
         key, source = given[0]
-        block = self._block(key, source)
+        on_write = {s.target for s in parse_statements(place.thing.on_write or "")}
+        block = self._block(key, source, lambda name: self._stands_for(name, scope, on_write) is not None)
         if block is None:
             return "", ()
         inner = {**scope, "writes": DIMENSIONLESS}
@@ -158,12 +169,10 @@ class Updates:
         def tolerated(name: str) -> bool:
             return (tolerant and name == "G") or self.tolerated(name)
 
-        on_write = {s.target for s in parse_statements(place.thing.on_write or "")}
-        what, mend = (f"`{source}`", "rename the other one") if key == "use" else ("`update`", "")
         for statement in statements:
             at = Position(block.at.file, block.at.line + (statement.line_offset if key == "equations" else 0))
             if statement.target != "request":
-                self.own_name(statement.target, at, what, scope, on_write, mend)
+                self.own_name(statement.target, at, "`update`", scope, on_write)
             for read in sorted(names(statement.value)):
                 if read in targets and read not in written and read != "request" and read not in dict(states):
                     states.append((read, full.get(read, DIMENSIONLESS)))
@@ -191,8 +200,8 @@ class Updates:
         )
         return text_block, tuple(states)
 
-    def _block(self, key: str, source: Text) -> Text | None:
-        """The statements of an update."""
+    def _block(self, key: str, source: Text, taken: Callable[[str], bool]) -> Text | None:
+        """The statements of an update; what an optimizer of the library computes gets names that are not `taken`."""
         if key == "request":
             try:
                 parse(source)
@@ -219,7 +228,11 @@ class Updates:
                     "add `eta: 0.01` to `parameters`",
                 )
                 return None
-            return source.same_place(substitute_statements(macro.body, bound))
+            own = {s.target for s in parse_statements(macro.body)} - {"request"}
+            renamed = {
+                name: next(n for n in free_names(name) if not taken(n) and n not in own) for name in own if taken(name)
+            }
+            return source.same_place(substitute_statements(macro.body, bound | renamed))
         except ExpressionError as problem:
             self.report.add("expression", source.at, f"`use: {source}`: {problem.message}", "", problem.mend)
             return None
@@ -244,6 +257,11 @@ class Updates:
             )
         endurance = self.objects.endurance.get(place.name)
         return block if endurance is None else worn_out(block, name, endurance)
+
+
+def free_names(name: str) -> Iterator[str]:
+    """Other names for a name: NAME_0, NAME_1, ..."""
+    return (f"{name}_{k}" for k in itertools.count())
 
 
 def worn_out(block: str, parameter: str, endurance: str) -> str:

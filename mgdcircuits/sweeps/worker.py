@@ -12,12 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from distributed import WorkerPlugin, get_worker
 
-from mgdcircuits.circuit.circuit import Circuit
-from mgdcircuits.errors import BuildError, MgdError, NetlistError, RunError
+from mgdcircuits.circuit.circuit import Circuit, load_again
+from mgdcircuits.errors import BuildError, MgdError, RunError
 from mgdcircuits.journal import Record
-from mgdcircuits.netlist import load
-from mgdcircuits.netlist.checks.registry import Report
-from mgdcircuits.netlist.source import read
 from mgdcircuits.progress import Progress
 from mgdcircuits.record import MEMBER
 from mgdcircuits.sweeps.grid import SEED, Index
@@ -42,15 +39,7 @@ class Source:
 
     def circuit(self, overrides: Mapping[str, Any]) -> Circuit:
         """The circuit with further overrides: from its file, so that a problem is told with its line, else from its text."""
-        found = Path(self.file) if self._is_in_file() else self.text
-        return Circuit(load(found, {**self.overrides, **overrides}))
-
-    def _is_in_file(self) -> bool:
-        """Whether the file, with what it includes, still says the same."""
-        try:
-            return Path(self.file).is_file() and read(Path(self.file), Report())[1] == self.text
-        except NetlistError:
-            return False
+        return load_again(self.text, self.file, {**self.overrides, **overrides})
 
     def from_anywhere(self) -> Source:
         """The same for a process in another folder."""

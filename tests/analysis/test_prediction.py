@@ -199,12 +199,13 @@ ONE = "(C.plus - C.clean)*theta/delta**2"
     [
         (ONE, "dC*theta/delta**2\n    signals: {{dC: C.plus - C.clean}}"),
         (ONE, "(C.plus - C.clean)*theta\n    accumulate: G + estimate"),
+        (ONE, f"{ONE}\n    accumulate: G + estimate/10"),
         (
             "{{clean: 0, plus: 1}}\n    estimate: (C.plus - C.clean)",
             "{{plus: 1, minus: -1}}\n    estimate: (C.plus - C.minus)/2",
         ),
     ],
-    ids=["signal", "sum", "antithetic"],
+    ids=["signal", "sum", "scaled sum", "antithetic"],
 )
 def test_other_words_for_the_same_rule(tmp_path, old, new):
     assert old in WEIGHTS
@@ -227,7 +228,11 @@ def test_other_words_for_the_same_rule(tmp_path, old, new):
         ("theta_b: delta*bernoulli()", "theta_b: delta*gaussian()", "kurtosis 3; the law bernoulli has 0 and 1"),
         ("theta_b: delta*bernoulli()", "theta_b: delta*int(rand() < 0.5)", "of mean 0.71 times its root mean square"),
         ("theta_b: delta*bernoulli()", "theta_b: delta*walsh()", "is not random"),
-        ("theta_b: delta*bernoulli()", "theta_b: delta*bernoulli()*int(n_p % 2)", "not independent: unknown name"),
+        (
+            "theta_b: delta*bernoulli()",
+            "theta_b: delta*bernoulli()*int(n_p % 2)",
+            "not independent: it reads `n_p.draw`",
+        ),
         ("    perturb", "    plastic: [logits, conv.w]\n    perturb", "conv.theta_b: perturbed beside conv.w"),
         (
             "every: tau_theta}}\n",
@@ -249,9 +254,9 @@ def test_the_sign_of_an_estimate_of_nodes(tmp_path):
         predict(presented(circuit(tmp_path, turned)))
 
 
-@pytest.mark.parametrize("law", [GAUSSIAN, UNIFORM, sparse_bernoulli(3)], ids=lambda law: law.name)
+@pytest.mark.parametrize("law", [GAUSSIAN, UNIFORM, *map(sparse_bernoulli, (2, 5, 10, 100))], ids=lambda law: law.name)
 def test_the_law_of_the_code(tmp_path, law):
-    code = {"bernoulli(3)": "bernoulli(3)"}.get(law.name, f"{law.name}()")
+    code = law.name if "(" in law.name else f"{law.name}()"
     session = presented(circuit(tmp_path, WEIGHTS.replace("bernoulli()", code)))
     exact = session.exact_gradient()
     block = np.concatenate([exact["conv.w"].ravel(), exact["conv.b"]])

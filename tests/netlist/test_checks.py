@@ -66,3 +66,62 @@ def test_all_problems_are_found_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     slips = ("bias", "shpe", "x_inputs", "bernouli", "H,")
     expected = [next(n for n, line in enumerate(lines, 1) if slip in line) for slip in slips]
     assert sorted(problem.line for problem in error.problems) == sorted(expected)
+
+
+XOR = (Path(__file__).parents[2] / "netlists" / "xor.yaml").read_text()
+
+
+def changed(*changes: tuple[str, str]) -> str:
+    """The netlist of XOR with changes."""
+    text = XOR
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new, 1)
+    return text
+
+
+UPDATE, CHAIN = "update: {request: -eta/K*G", "chain:"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        # a coupling and the population that it reaches have one name, and a bias is of the population
+        [
+            ("perturb: {theta_w: delta*bernoulli(), ", "plastic: [hidden_layer.b, output.b]\n    perturb: {"),
+            (UPDATE, "update: {request: -eta/K*G - 0.01*b"),
+        ],
+        # names that an optimizer of the library computes are its own business
+        [(UPDATE, "update: {use: adam"), ("  eta: 3", "  eta: 3\n  slope: 0.5"), ("2*rand() - 1}", "2*rand() - slope}")],
+        # a variable hides a parameter
+        [
+            ("  eta: 3", "  eta: 3\n  gain: 0"), ("exp(-(I - b", "exp(-(I/gain - b"),
+            ("      theta_b", "      gain : 1 (constant)\n      theta_b"), ("{b: 2*rand() - 1}", "{b: 2*rand() - 1, gain: 2}"),
+        ],
+        # `where` may guard a division
+        [("  eta: 3", "  eta: 3\n  tail: 0"), (UPDATE, 'update: {request: "where(tail > 0, -eta/tail*G, -eta/K*G)"')],
+        # a parameter called y, and no target
+        [
+            ("  eta: 3", "  eta: 3\n  y: 0.5"), ("  target: y\n", ""), ("abs(x_output - target)", "abs(x_output - y)"),
+            ("mean_square(x_output, target)", "mean((x_output - y)**2)"),
+        ],
+    ],
+    ids=["bias", "optimizer", "variable", "where", "y"],
+)  # fmt: skip
+def test_what_is_no_problem(changes):
+    load(changed(*changes))
+
+
+def test_a_parameter_that_divides_through_another():
+    with pytest.raises(NetlistError, match="divides by") as found:
+        load(changed(("  norm: 0.05", "  norm: 0")))
+    assert set(found.value.rules) == {"division-by-zero"}
+
+
+def test_an_optimizer_keeps_its_names_to_itself():
+    """They are others where the netlist has them already."""
+    use = (UPDATE, "update: {use: momentum(0.9)")
+    plain, other = (load(changed(use, ("  eta: 3", f"  eta: 3{more}"))) for more in ("", "\n  velocity: 2"))
+    (before, *_), (after, *_) = (spec.learning[0].sites for spec in (plain, other))
+    assert [name for name, _ in before.states] == ["velocity"] and [name for name, _ in after.states] == ["velocity_0"]
+    assert before.update.replace("velocity", "velocity_0") == after.update

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 WORD = re.compile(r"[A-Za-z_]\w*")
 OF_UNITS = ("task", "cost", "measure", "trial", "hardware", "record")
 """Sections in which `VARIABLE_POPULATION` names a variable."""
+NO_EXPRESSIONS = ("data", "options", "batch", "validation", "sampling")
+"""Keys of `task` that hold words, not expressions."""
 DIVIDES = ("learning", "task", "cost", "measure")
 """Sections whose expressions are looked at for divisors; equations are, too."""
 
@@ -31,16 +33,21 @@ def missing_target(circuit: Circuit, report: Report) -> None:
     task = circuit.document.task
     if task is not None and task.target is not None:
         return
+    own = {*circuit.parameters.texts, *circuit.measured.dimensions}
     for path, leaf in leaves(circuit.tree):
         measures = path[0] in ("cost", "measure") or path[:2] == ("task", "accuracy")
-        if not measures and path[0] not in ("task", "trial"):
+        if not measures and (path[0] not in ("task", "trial") or path[1:2] and path[1] in NO_EXPRESSIONS):
             continue
         words = {"target", "y"} if measures and circuit.spec.trial is None else {"target"}
-        for word in sorted(words & set(WORD.findall(leaf))):
+        try:
+            read = names(leaf)
+        except ExpressionError:
+            continue  # reported by another rule
+        for word in sorted((words - own) & read):
             report.add(
                 "missing-target",
                 leaf.at,
-                f"`{path[-1]}: {leaf}` reads `{word}`, but the task has no `target`",
+                f"`{path[-1]}: {leaf}` reads `{word}`, but {'the task has no `target`' if task else 'there is no `task`'}",
                 "a `target` of the task",
                 "add for example `target: y` or `target: onehot(y)` to `task`",
             )
@@ -79,8 +86,9 @@ def write_reads(circuit: Circuit, report: Report) -> None:
         if source is None:
             continue
         for site in system.sites:
-            coupling = objects.couplings.get(site.parameter.partition(".")[0])
-            if coupling is not None:
+            name, _, variable = site.parameter.partition(".")
+            coupling = objects.couplings.get(name)  # a population of a chain has the same name
+            if coupling is not None and variable in {v.name for v in coupling.variables}:
                 _report_neighbours("update", objects, coupling, source.same_place(site.update), report)
 
 
@@ -91,6 +99,7 @@ def _report_neighbours(key: str, objects: Objects, coupling: CouplingSpec, block
         statements = parse_statements(block)
     except ExpressionError:
         return  # reported when the object was built
+    neighbours -= {statement.target for statement in statements}
     for statement in statements:
         at = Position(block.at.file, block.at.line + (statement.line_offset if key == "on_write" else 0))
         for name in sorted(names(statement.value) & neighbours):
@@ -101,19 +110,38 @@ def _report_neighbours(key: str, objects: Objects, coupling: CouplingSpec, block
                 "what is of the device: its variables, `request` and parameters",
                 "put it into `estimate`",
             )
-        neighbours.discard(statement.target)
 
 
 @rule("division-by-zero", "nothing is divided by a constant that is zero")
 def division_by_zero(circuit: Circuit, report: Report) -> None:
     """Constant divisors in equations, in `learning` and in what is measured; not within `where`, which may leave them out."""
-    values = {**circuit.parameters.numbers(), "scale": 1.0}  # a natural size, which is not zero
+    values = {**circuit.parameters.numbers(), "scale": 1.0, "K": 1.0}  # a natural size and a count, which are not zero
     if circuit.parameters.iteration is not None:
         values["iteration"] = circuit.parameters.iteration.value
-    written = [(leaf, leaf.at) for path, leaf in leaves(circuit.tree) if path[0] in DIVIDES]
-    equations = [(v.expression, v.at) for t in circuit.objects.every() for v in t.variables if v.expression is not None]
-    for expression, at in (*written, *equations):
-        for divisor in _zero_divisors(expression, values):
+    objects = circuit.objects
+    local = {word for thing in objects.every() for word in objects.scope(thing)}
+    local |= {a.name for system in circuit.spec.learning for a in (*system.signals, *system.baseline)}
+    hidden = {
+        "learning": local,
+        "task": set(),
+        "cost": set(),
+        "measure": set(),
+    }  # names that are not those of parameters
+    measures = set(circuit.measured.dimensions)
+    written = [(leaf, leaf.at, hidden[path[0]] | measures) for path, leaf in leaves(circuit.tree) if path[0] in DIVIDES]
+    equations = [
+        (v.expression, v.at, set(objects.scope(thing)))
+        for thing in objects.every()
+        for v in thing.variables
+        if v.expression is not None
+    ]
+    for expression, at, other in (*written, *equations):
+        known = {name: value for name, value in values.items() if name not in other}
+        try:
+            tree = parse(circuit.parameters.finish(expression, other))
+        except ExpressionError:
+            continue  # a word, a list of them or a block: no expression of its own
+        for divisor in _zero_divisors(tree, known):
             report.add(
                 "division-by-zero",
                 at,
@@ -123,11 +151,8 @@ def division_by_zero(circuit: Circuit, report: Report) -> None:
             )
 
 
-def _zero_divisors(expression: str, values: Mapping[str, float]) -> Iterator[str]:
-    try:
-        trees = [parse(expression)]
-    except ExpressionError:
-        return  # a word, a list of them or a block: no expression of its own
+def _zero_divisors(tree: ast.expr, values: Mapping[str, float]) -> Iterator[str]:
+    trees = [tree]
     while trees:
         node = trees.pop()
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div | ast.FloorDiv | ast.Mod):
