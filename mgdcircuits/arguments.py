@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mgdcircuits.circuit.circuit import Circuit
 from mgdcircuits.divergence import ON_NAN
-from mgdcircuits.errors import RunError
+from mgdcircuits.errors import RecordError, RunError
+from mgdcircuits.netlist.checks.registry import Report
+from mgdcircuits.netlist.source import leaves, read
 from mgdcircuits.spiking import refuse_cpp
 
 TARGETS = ("cpp", "numpy")
@@ -26,6 +29,22 @@ def check_circuit(circuit: Any) -> None:
     """
     if not isinstance(circuit, Circuit):
         raise RunError(f"{circuit!r} is no circuit; pass mgdcircuits.load(...) of a netlist")
+
+
+def check_out(circuit: Circuit, out: str | Path | None) -> None:
+    """Refuse to write a dataset in the place of the netlist that it is made from, or of a file that this includes.
+
+    Raises
+    ------
+    RecordError
+        With the file that is read.
+    """
+    if out is None or not Path(circuit.spec.file).is_file():
+        return
+    tree, _, file = read(Path(circuit.spec.file), Report())
+    sources = {str(file), *(value.at.file for _, value in leaves(tree))}
+    if Path(out).resolve() in {Path(name).resolve() for name in sources}:
+        raise RecordError(f"{out} is read as a part of the netlist; choose another name for what is written")
 
 
 def check_choices(circuit: Circuit, target: str, on_nan: str) -> None:

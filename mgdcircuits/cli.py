@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from mgdcircuits.errors import MgdError, RecordError
+from mgdcircuits.errors import MgdError
 
 INTERRUPTED = 130  # what a shell reports for Ctrl-C
 
@@ -197,17 +197,6 @@ def draw(file: Path, overrides: dict[str, str], out: Path | None) -> None:
     click.echo(f"drew {circuit.name} in {draw_circuit(circuit, out or Path(f'{circuit.name}.svg'))}")
 
 
-def _refuse_netlist(file: Path, out: Path) -> None:
-    """A dataset must not take the place of the netlist that it is made from, or of a file that this includes."""
-    from mgdcircuits.netlist.checks.registry import Report
-    from mgdcircuits.netlist.source import leaves, read
-
-    tree, _, _ = read(file, Report())
-    sources = {str(file), *(value.at.file for _, value in leaves(tree))}
-    if out.resolve() in {Path(name).resolve() for name in sources}:
-        raise RecordError(f"{out} is read as a part of the netlist; choose another name for what is written")
-
-
 @cli.command(epilog=TRAIN_EXAMPLES)
 @NETLIST
 @click.option("--iterations", type=POSITIVE, required=True, help="How many iterations.")
@@ -244,7 +233,6 @@ def train(
 
     circuit = _load(file, overrides)
     path = out or Path(f"{circuit.name}.nc")
-    _refuse_netlist(file, path)
     from mgdcircuits.training import train as train_circuit
 
     run = train_circuit(circuit, out=path, overwrite=force, record=_record(record), progress=not quiet, **options)
@@ -311,7 +299,6 @@ def sweep(
 
     circuit = _load(file, overrides)
     path = out or Path(f"{circuit.name}_sweep.nc")
-    _refuse_netlist(file, path)
     found = sweep_circuit(circuit, out=path, overwrite=force, record=_record(record), progress=not quiet, **options)
     states = found["state"].values.ravel()
     failed = [state for state in states if state.startswith("failed: ")]

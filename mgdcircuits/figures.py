@@ -42,9 +42,14 @@ def plot(run: xr.Dataset | str | Path, out: str | Path | None = None) -> Figure:
     Raises
     ------
     RecordError
-        A file that is no run; a format that matplotlib cannot write; a folder that does not exist.
+        A file that is no run, or one that was stopped before its first row; a format that matplotlib cannot write; a
+        folder that does not exist.
     """
     dataset = run if isinstance(run, xr.Dataset) else open_run(run)
+    if not dataset.sizes.get(ROW, 0):
+        raise RecordError(
+            f"{'the dataset' if isinstance(run, xr.Dataset) else run} has no rows, so that there is nothing to draw"
+        )
     panels = _panels(dataset)
     columns = 1 if len(panels) == 1 else 2
     rows = -(-len(panels) // columns)

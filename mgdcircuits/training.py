@@ -129,10 +129,11 @@ def train(
     Interrupted
         Ctrl-C; a KeyboardInterrupt that carries the dataset.
     """
-    from mgdcircuits.arguments import check_circuit
+    from mgdcircuits.arguments import check_circuit, check_out
     from mgdcircuits.session import Session
 
     check_circuit(circuit)
+    check_out(circuit, out)
     _check_numbers(iterations, evaluate_every, checkpoint_every, batch=batch, members=members, threads=threads)
     specs = as_specs(circuit.spec.record if record is None else record)
     saved = resumable.find(out, overwrite, resume)

@@ -56,6 +56,11 @@ def test_a_raster_where_spikes_are_recorded(run):
     assert list(raster.lines[0].get_ydata()) == [3, 4]
 
 
+def test_a_run_without_rows_has_no_figure(run):
+    with pytest.raises(RecordError, match="has no rows"):
+        mgd.plot(run.isel(iteration=slice(0, 0)))
+
+
 def test_a_figure_that_cannot_be_written(run, tmp_path):
     with pytest.raises(RecordError, match="Format 'foo' is not supported"):
         mgd.plot(run, tmp_path / "run.foo")

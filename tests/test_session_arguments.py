@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import mgdcircuits as mgd
-from mgdcircuits.errors import RunError
+from mgdcircuits.errors import RecordError, RunError
 
 ROOT = Path(__file__).parent.parent
 X, Y = np.array([[0, 0], [0, 1], [1, 0], [1, 1.0]]), np.array([[0], [1], [1], [0.0]])
@@ -196,3 +196,14 @@ def test_a_single_sample_needs_no_batch_axis(xor):
     whole.present(X[:1], Y[:1])
     bare.present(X[0], Y[0])
     np.testing.assert_array_equal(whole.outputs(), bare.outputs())
+
+
+def test_a_dataset_does_not_take_the_place_of_its_netlist(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text((ROOT / "netlists" / "xor.yaml").read_text())
+    circuit = mgd.load(path)
+    with pytest.raises(RecordError, match="is read as a part of the netlist"):
+        mgd.train(circuit, iterations=4, out=path, overwrite=True, target="numpy", progress=False)
+    with pytest.raises(RecordError, match="is read as a part of the netlist"):
+        mgd.sweep(circuit, {"seed": [0]}, iterations=4, out=path, overwrite=True, target="numpy", progress=False)
+    assert path.read_text() == (ROOT / "netlists" / "xor.yaml").read_text()

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mgdcircuits.arguments import check_circuit, number_type, whole
+from mgdcircuits.arguments import check_circuit, check_out, number_type, whole
 from mgdcircuits.datasets import as_dataset
 from mgdcircuits.errors import RunError
 from mgdcircuits.interrupts import Held
@@ -115,6 +115,7 @@ def sweep(
         Ctrl-C; a KeyboardInterrupt that carries the dataset of the points that are done.
     """
     check_circuit(circuit)
+    check_out(circuit, out)
     spec = circuit.spec
     points = as_grid(grid, fixed=_fixed(spec.overrides, iterations=iterations, seed=seed, batch=batch, data=data))
     seed = as_seed(0 if seed is None else seed)
