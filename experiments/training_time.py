@@ -152,7 +152,7 @@ def compared(found: xr.Dataset) -> Iterator[str]:
     """Our medians beside the published ones, and how often chance alone would take them out of 25 %."""
     if found.attrs["eta"] != PUBLISHED_ETA:
         yield f"eta = {found.attrs['eta']:g}; the published runs have {PUBLISHED_ETA:g}"
-    yield f"{'':22}{'goal':>5}{'seeds':>7}{'ours':>10}{'published quartiles':>28}{'ours/published':>16}  chance to be outside"
+    yield f"{'':22}{'goal':>5}{'seeds':>7}{'ours':>10}{'published quartiles':>32}{'ours/published':>16}  chance to be outside"
     for rule, d, goal in np.ndindex(found["iterations"].transpose("rule", "d", "goal", "seed").shape[:3]):
         one = found.isel(rule=rule, d=d, goal=goal)
         values = one["iterations"].values
@@ -166,7 +166,7 @@ def compared(found: xr.Dataset) -> Iterator[str]:
         name = f"{one['rule'].item()}, d = {one['d'].item()}"
         yield (
             f"{name:22}{one['goal'].item():5.0%}{seeds:7}{f'{more}{middle:,.0f}':>10}"
-            f"{' '.join(f'{q:,.0f}' for q in quartiles):>28}{f'{more}{ratio:.2f}':>16}  {chance(quartiles, seeds):.0%} {inside}"
+            f"{' '.join(f'{q:,.0f}' for q in quartiles):>32}{f'{more}{ratio:.2f}':>16}  {chance(quartiles, seeds):.0%} {inside}"
         )
 
 
