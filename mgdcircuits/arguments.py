@@ -95,6 +95,11 @@ def whole(name: str, value: Any, least: int = 1) -> int:
     return int(number)
 
 
+def counted(name: str, value: Any) -> int | None:
+    """As `whole`, of an argument that may be left out."""
+    return None if value is None else whole(name, value)
+
+
 def finite(name: str, value: Any) -> float:
     """A finite number.
 

@@ -295,20 +295,21 @@ def sweep(
     **options: Any,
 ) -> None:
     """Train a circuit at every point of a grid, on all cores or on a cluster, and write one dataset."""
+    from mgdcircuits.sweeps.results import FAILED
     from mgdcircuits.sweeps.sweeping import sweep as sweep_circuit
 
     circuit = _load(file, overrides)
     path = out or Path(f"{circuit.name}_sweep.nc")
     found = sweep_circuit(circuit, out=path, overwrite=force, record=_record(record), progress=not quiet, **options)
     states = found["state"].values.ravel()
-    failed = [state for state in states if state.startswith("failed: ")]
+    failed = [state for state in states if state.startswith(FAILED)]
     if len(failed) < len(states):
         click.echo(f"{circuit.name}: {len(states) - len(failed)} of {_count(len(states), 'point')}; written to {path}")
     if failed:
         what = f"{_count(len(failed), 'point')} failed"
         if len(failed) == len(states):
             what = f"{circuit.name}: nothing is written: {'all ' if len(failed) > 1 else ''}{what}"
-        click.echo(f"{what}, the first because {failed[0].removeprefix('failed: ')}", err=True)
+        click.echo(f"{what}, the first because {failed[0].removeprefix(FAILED)}", err=True)
         context.exit(2)
 
 

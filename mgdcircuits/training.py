@@ -129,12 +129,15 @@ def train(
     Interrupted
         Ctrl-C; a KeyboardInterrupt that carries the dataset.
     """
-    from mgdcircuits.arguments import check_circuit, check_out
+    from mgdcircuits.arguments import check_circuit, check_out, counted, whole
     from mgdcircuits.session import Session
 
     check_circuit(circuit)
     check_out(circuit, out)
-    _check_numbers(iterations, evaluate_every, checkpoint_every, batch=batch, members=members, threads=threads)
+    iterations, evaluate_every = whole("iterations", iterations), counted("evaluate_every", evaluate_every)
+    batch, members, threads = counted("batch", batch), whole("members", members), counted("threads", threads)
+    if not checkpoint_every >= 0:
+        raise RunError(f"checkpoint_every={checkpoint_every}: expected seconds, or 0 for no checkpoints")
     specs = as_specs(circuit.spec.record if record is None else record)
     saved = resumable.find(out, overwrite, resume)
     if saved is not None:
@@ -430,18 +433,6 @@ def _identity(facts: Mapping[str, Any], rows: Rows, dataset: datasets.Dataset | 
         "gradient": rows.gradient,
         "samples": dataset and fingerprint(dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test),
     }
-
-
-def _check_numbers(iterations: int, evaluate_every: int | None, checkpoint_every: float, **counts: int | None) -> None:
-    if isinstance(iterations, bool) or int(iterations) != iterations or iterations < 1:
-        raise RunError(f"iterations={iterations}: expected a whole number of at least 1")
-    if evaluate_every is not None and (int(evaluate_every) != evaluate_every or evaluate_every < 1):
-        raise RunError(f"evaluate_every={evaluate_every}: expected a whole number of at least 1")
-    if not checkpoint_every >= 0:
-        raise RunError(f"checkpoint_every={checkpoint_every}: expected seconds, or 0 for no checkpoints")
-    for name, value in counts.items():
-        if value is not None and value < 1:
-            raise RunError(f"{name}={value}: expected at least 1")
 
 
 def cores() -> int:

@@ -234,8 +234,8 @@ def _scale(session: Session, system: LearningSpec, site: Site, values: Mapping[s
     cost = circuit.spec.cost.name if circuit.spec.cost else ""
     values = {**values, "scale": variable.scale or 1.0}
 
-    def estimate(base: float, change: float, code: float, x: float) -> float:
-        known = {**values, **dict.fromkeys(inputs, x), **dict.fromkeys(("theta", theta, f"{theta}_post"), code)}
+    def estimate(base: float, change: float, drawn: float, x: float) -> float:
+        known = {**values, **dict.fromkeys(inputs, x), **dict.fromkeys(("theta", theta, f"{theta}_post"), drawn)}
         known |= {f"{cost}.{name}": base + factor * change for name, factor in system.passes}
         if len(system.passes) == 1:
             known[cost] = base + system.passes[0][1] * change

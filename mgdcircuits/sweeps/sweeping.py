@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mgdcircuits.arguments import check_circuit, check_out, number_type, whole
+from mgdcircuits.arguments import check_circuit, check_out, counted, number_type
 from mgdcircuits.datasets import as_dataset
 from mgdcircuits.errors import RunError
 from mgdcircuits.interrupts import Held
@@ -121,13 +121,13 @@ def sweep(
     seed = as_seed(0 if seed is None else seed)
     if iterations is None and "iterations" not in points.names:
         raise RunError("a sweep needs a number of iterations: --iterations N (in Python iterations=N), or sweep it")
-    workers, members, threads = _count("workers", workers), _count("members", members), _count("threads", threads)
+    workers, members, threads = counted("workers", workers), counted("members", members), counted("threads", threads)
     options: dict[str, Any] = {
-        "iterations": _count("iterations", iterations),
-        "batch": _count("batch", batch),
+        "iterations": counted("iterations", iterations),
+        "batch": counted("batch", batch),
         "target": target,
         "dtype": number_type(dtype).name,
-        "evaluate_every": _count("evaluate_every", evaluate_every),
+        "evaluate_every": counted("evaluate_every", evaluate_every),
         "until": until,
         "record": None if record is None else as_specs(record),
         "gradient": gradient,
@@ -169,10 +169,6 @@ def sweep(
         if error is not None:
             raise error
         return found
-
-
-def _count(name: str, value: int | None) -> int | None:
-    return None if value is None else whole(name, value)
 
 
 def _fixed(overrides: Mapping[str, Any], **given: Any) -> list[str]:
