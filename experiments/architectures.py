@@ -25,6 +25,7 @@ from common import study
 from common.architectures_cases import RULES, SIZES, Case
 from common.architectures_figure import draw
 from common.architectures_noise import convergence
+from common.architectures_times import ratio_interval, tuned
 from mgdcircuits import cli
 
 
@@ -125,23 +126,18 @@ def _nodes(case: Case, circuit: mgd.Circuit, steps: int) -> int:
     return circuit.n_nodes
 
 
-def tuned(one: xr.Dataset) -> tuple[int, np.ndarray, np.ndarray]:
-    """Of a case under a rule: the point that was best on the first half of the seeds, and the iterations of the other half."""
-    iterations = one["iterations"].transpose("point", "seed").values
-    iterations = iterations[~np.isnan(iterations).all(1)]
-    half = iterations.shape[1] // 2
-    best = int(np.argmin([study.median(row) for row in iterations[:, :half]]))
-    return best, iterations[best, half:], iterations
-
-
 def report(found: xr.Dataset) -> str:
-    """A table: predicted K_eff times measured over predicted, and iterations at the best point."""
-    lines = [f"{'':27}{'N':>5}{'nodes':>6}{'K_eff: weight':>16}{'node':>16}{'iterations: weight':>30}{'node':>30}"]
+    """A table: predicted K_eff times measured over predicted, iterations at the best point, and their ratio."""
+    lines = [
+        f"{'':27}{'N':>5}{'nodes':>6}{'K_eff: weight':>16}{'node':>16}{'iterations: weight':>30}{'node':>30}{'ratio':>20}"
+    ]
     for case in found["case"].values:
         pair = [found.sel(case=case, rule=rule) for rule in RULES]
         noise = "".join(f"{_noise(one):>16}" for one in pair)
         times = "".join(f"{_time(one):>30}" for one in pair)
-        lines.append(f"{case:27}{int(pair[0]['n_parameters']):5}{int(pair[0]['n_nodes']):6}{noise}{times}")
+        lines.append(
+            f"{case:27}{int(pair[0]['n_parameters']):5}{int(pair[0]['n_nodes']):6}{noise}{times}{_ratio(pair):>20}"
+        )
     return "\n".join(lines)
 
 
@@ -156,11 +152,21 @@ def _noise(one: xr.Dataset) -> str:
 def _time(one: xr.Dataset) -> str:
     if not bool(one["iterations"].notnull().any()):
         return "-"
-    best, values, _ = tuned(one)
+    best, values = tuned(one)
     if np.isinf(values).all():
         return f"none in {int(one['limit']):,}"
     at = [f"{n} {float(one[n][best]):g}" for n in ("eta", "delta", "size") if n in one and bool(one[n][best].notnull())]
     return f"{study.median(values):,.0f} ({', '.join(at)})"
+
+
+def _ratio(pair: list[xr.Dataset]) -> str:
+    if not all(bool(one["iterations"].notnull().any()) for one in pair):
+        return "-"
+    weights, nodes = (tuned(one)[1] for one in pair)
+    if np.isinf(weights).all() or np.isinf(nodes).all():
+        return "-"
+    ratio, low, high = ratio_interval(weights, nodes)
+    return f"{ratio:.2g} ({low:.2g} to {high:.2g})"
 
 
 @study.command
@@ -180,12 +186,8 @@ def main(options: study.Options) -> None:
     joined = joined.assign_coords(case=list(map(str, cases)), family=("case", [case.family for case in cases]))
     joined.attrs["seconds"] = float(joined["seconds"].sum())  # those of earlier calls count too
     path = study.keep(joined, "architectures", cases[0].circuit("weight").spec, options)
-    draw(joined, {c: {r: tuned(joined.sel(case=c, rule=r)) for r in RULES} for c in _trained(joined)}, path)
+    draw(joined, path.with_suffix(".png"))
     print(report(joined))
-
-
-def _trained(found: xr.Dataset) -> list[str]:
-    return [c for c in found["case"].values if bool(found["iterations"].sel(case=c).notnull().any())]
 
 
 if __name__ == "__main__":

@@ -63,6 +63,10 @@ class Checkpoint:
         mend = "take what it was made with, or start anew"
         if self.about["netlist"] != spec.text:
             raise RunError(f"{self.path}: a checkpoint of another netlist ({self.about['circuit']}); {mend}")
+        saved_tables = self.about.get("tables", {})  # older checkpoints hold none
+        for name, text in spec.tables.items():
+            if saved_tables.get(name, text) != text:
+                raise RunError(f"{self.path}: a checkpoint with another table {name}; {mend}")
         for name, value in _numbers(spec).items():
             saved = self.about["numbers"].get(name)
             if saved != value:
@@ -113,6 +117,7 @@ def save(
         "circuit": spec.name,
         "file": str(spec.file),
         "netlist": spec.text,
+        "tables": dict(spec.tables),
         "overrides": {k: str(v) for k, v in spec.overrides.items()},
         "numbers": _numbers(spec),
         "batch": session.batch,
@@ -204,7 +209,7 @@ def resume(
     saved = read(path)
     about = saved.about
     if circuit is None:
-        circuit = load_again(about["netlist"], about["file"], about["overrides"])
+        circuit = load_again(about["netlist"], about["file"], about["overrides"], about.get("tables"))
     saved.check_circuit(circuit.spec)
     session = Session(
         circuit,

@@ -150,7 +150,7 @@ def run_attributes(spec: CircuitSpec, **further: Any) -> dict[str, Any]:
         "netlist_file": Path(spec.file).name,
         "netlist": spec.text,
         "netlist_sha256": hashlib.sha256(spec.text.encode()).hexdigest(),
-        "netlist_tables": _tables(spec),
+        "netlist_tables": dict(spec.tables),
         "parameters": dict(spec.parameters),
         "overrides": dict(spec.overrides),
         "clocks": dict(spec.clocks),
@@ -161,25 +161,6 @@ def run_attributes(spec: CircuitSpec, **further: Any) -> dict[str, Any]:
         "state": RUNNING,
     }
     return {name: _attribute(value) for name, value in (attributes | further).items()}
-
-
-def _tables(spec: CircuitSpec) -> dict[str, str]:
-    """Texts of the tables that lie in the folder of a netlist or below it, by name."""
-    file = Path(spec.file)
-    if file.is_file() and file.read_text(errors="replace") != spec.text:
-        return {}  # it includes others, and a table lies beside the one that names it
-    paths = {name: file.parent / name for name in spec.tables if _below(name)}
-    return {name: path.read_text(encoding="utf-8") for name, path in paths.items() if path.is_file()}
-
-
-def kept_tables(attributes: Mapping[str, Any]) -> dict[str, str]:
-    """Texts of the tables that a dataset keeps, by name: a path below the folder of the netlist."""
-    kept = json.loads(attributes.get("netlist_tables") or "{}")
-    return {name: text for name, text in kept.items() if _below(name)}
-
-
-def _below(name: str) -> bool:
-    return not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
 def _attribute(value: Any) -> Any:

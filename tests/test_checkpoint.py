@@ -234,6 +234,25 @@ def test_another_netlist_or_override(saved, netlists):
     refused(saved, r"with tau_theta = iteration, here", circuit=load(netlists / "xor.yaml", tau_theta="2*iteration"))
 
 
+def test_tables_are_kept_and_another_is_refused(tmp_path):
+    """Also where they lie beside a netlist that was included, and are gone."""
+    (tmp_path / "chip").mkdir()
+    table, mine = tmp_path / "chip" / "pulse.csv", tmp_path / "mine.yaml"
+    text = (ROOT / "netlists" / "xor.yaml").read_text().replace("eta: 3", 'eta: table("pulse.csv", 1)')
+    (tmp_path / "chip" / "xor.yaml").write_text(text)
+    table.write_text("g (1), up (1)\n0, 1\n2, 3\n")
+    mine.write_text("include: chip/xor.yaml\ncircuit: mine\n")
+    session = Session(load(mine), data="xor", target="numpy")
+    session.save(tmp_path / "saved")
+    assert session.circuit.spec.parameters["eta"] == 2
+    table.write_text("g (1), up (1)\n0, 3\n2, 3\n")
+    refused(tmp_path / "saved", "another table pulse.csv", circuit=load(mine))
+    assert Session.resume(tmp_path / "saved").circuit.spec.parameters["eta"] == 2
+    mine.unlink()
+    table.unlink()
+    assert Session.resume(tmp_path / "saved").circuit.spec.parameters["eta"] == 2
+
+
 def test_other_data(saved):
     x, y = np.eye(2, dtype=np.float32), np.ones((2, 1), np.float32)
     refused(saved, "learned from other data", data=(x, y))

@@ -485,6 +485,7 @@ def test_nodes_after_pooling(monkeypatch):
 
 
 KEPT = {
+    "architectures": "common.architectures_figure.draw",
     "imperfections": "imperfections.draw",
     "node_hypotheses": "node_hypotheses.draw",
     "optimizers": "optimizers.draw",

@@ -228,6 +228,21 @@ def test_a_table_may_begin_with_a_byte_order_mark(tmp_path):
     assert [s.on_write for s in marked.spec.learning[0].sites] == [s.on_write for s in plain.spec.learning[0].sites]
 
 
+def test_two_tables_of_one_name(tmp_path):
+    """In a netlist with what it includes: a dataset keeps them by name."""
+    (tmp_path / "chip").mkdir()
+    replaced = {"initial: {w": 'on_write: |\n      w = w + table("pulse.csv", w)\n    initial: {w'}
+    for folder in (tmp_path, tmp_path / "chip"):
+        (folder / "pulse.csv").write_text(CURVE)
+    circuit(tmp_path / "chip", ["write: {time: 1*us}"], replace=replaced)
+    own = tmp_path / "own.yaml"
+    own.write_text("include: chip/chip.yaml\ncircuit: own\nparameters: {eta: \"table('pulse.csv', 1)\"}\n")
+    assert dict(mgd.load(own).spec.tables) == {"pulse.csv": CURVE}
+    (tmp_path / "pulse.csv").write_text(CURVE + "3, 0.01\n")
+    with pytest.raises(mgd.NetlistError, match="another file that is called pulse.csv, too.*rename one of the two"):
+        mgd.load(own)
+
+
 @TARGETS
 def test_beyond_a_measured_curve_a_run_stops(tmp_path, target):
     (tmp_path / "pulse.csv").write_text("w, step\n-0.6, 0.1\n0.6, 0.1\n")

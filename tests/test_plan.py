@@ -329,7 +329,7 @@ def test_nothing_is_recommended_without_the_netlist(device, monkeypatch):
     sweep = made(climbs({1: 1.0, 10: 1.0, 100: 1.0}), netlist=device.read_text())
     monkeypatch.chdir(device.parent)
     found = plan(sweep, accuracy=0.9)
-    assert found.best is None and "there is no file pulse.csv" in found.reason and "--netlist" in found.reason
+    assert found.best is None and "there is no text of pulse.csv" in found.reason and "--netlist" in found.reason
     sizes = {"hidden_layer.w": 4, "hidden_layer.b": 2, "output.w": 2, "output.b": 1}
     named = sweep.isel(parameter=[0, 0, 0, 0]).assign_coords(
         parameter=list(sizes), parameter_size=("parameter", list(sizes.values()))
@@ -337,12 +337,18 @@ def test_nothing_is_recommended_without_the_netlist(device, monkeypatch):
     assert plan(named, accuracy=0.9, netlist=device).best.period == 100
 
 
-def test_tables_outside_the_folder_are_not_read(tmp_path, monkeypatch):
-    """A dataset comes from anywhere: the names in it are not followed."""
-    sweep = made(climbs({1: 1.0}), periods=(1,)).assign_attrs(netlist_tables=json.dumps({"../evil.csv": "x"}))
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    plan(sweep, accuracy=0.9)
-    assert list(tmp_path.iterdir()) == []
+def test_the_tables_of_included_netlists_are_kept(device, tmp_path):
+    """Wherever they lie."""
+    (tmp_path / "mine").mkdir()
+    mine, other = tmp_path / "mine" / "mine.yaml", tmp_path / "other.csv"
+    other.write_text("g (1), kept (second)\n0, 100\n2, 700\n")
+    mine.write_text("include: ../chip/xor.yaml\ncircuit: mine\nparameters: {ret: \"table('../other.csv', 1)\"}\n")
+    circuit = mgd.load(mine)
+    assert dict(circuit.spec.tables) == {"pulse.csv": PULSE, "../other.csv": other.read_text()}
+    run = mgd.train(circuit, iterations=2, target="numpy", progress=False)
+    for path in (device, device.parent / "pulse.csv", mine, other):
+        path.unlink()
+    assert "devices keep what is written for 400 s" in plan(run).notes
 
 
 def test_a_netlist_that_is_named_must_be_that_of_the_dataset(tmp_path, netlists, monkeypatch):

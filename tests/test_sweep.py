@@ -385,6 +385,18 @@ def test_the_same_sweep_goes_on_and_another_is_refused(xor, sweep, tmp_path, mon
         sweep(xor, {"seed": range(3)}, **options | {"out": tmp_path / "run.nc"})
 
 
+def test_a_sweep_with_another_table_is_refused(sweep, tmp_path):
+    netlist, table = tmp_path / "own.yaml", tmp_path / "eta.csv"
+    netlist.write_text(XOR.read_text().replace("eta: 3", 'eta: table("eta.csv", 1)'))
+    table.write_text("g (1), eta (1)\n0, 1\n2, 3\n")
+    options = {"iterations": 5, "out": tmp_path / "sweep.nc"}
+    first = sweep(mgd.load(netlist), {"seed": range(2)}, **options)
+    assert sweep(mgd.load(netlist), {"seed": range(2)}, **options).identical(first)
+    table.write_text("g (1), eta (1)\n0, 2\n2, 3\n")
+    with pytest.raises(RunError, match="a sweep of another netlist"):
+        sweep(mgd.load(netlist), {"seed": range(2)}, **options)
+
+
 def test_what_a_kill_cut_off_is_computed_again(xor, sweep, tmp_path):
     """A kill of the process that sweeps leaves the journal alone, perhaps with half a record."""
     out = tmp_path / "sweep.nc"

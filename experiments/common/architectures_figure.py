@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from common import study
+from common.architectures_cases import RULES
+from common.architectures_times import ratio_interval, trained, tuned
 
 COLORS = {
     "dense": "#c2571a",
@@ -20,21 +22,22 @@ COLORS = {
     "settled": "#c2a01a",
 }
 RULE_COLORS = {"weight": "#c2571a", "node": "#1f5fa8"}
-Tuned = Mapping[str, Mapping[str, tuple[int, np.ndarray, np.ndarray]]]
 
 
-def draw(found: xr.Dataset, tuned: Tuned, path: Path) -> None:
-    """Four panels into PATH.png."""
+def draw(found: xr.Dataset, path: Path) -> None:
+    """Four panels."""
+    iterations = {c: {r: tuned(found.sel(case=c, rule=r))[1] for r in RULES} for c in trained(found)}
     figure = Figure(figsize=(13, 9.6), layout="constrained")
     axes = figure.subplots(2, 2)
     known = [found.sel(case=c) for c in found["case"].values if bool(found["k_eff"].sel(case=c).notnull().any())]
     laws(axes[0, 0], known)
     ratios(axes[0, 1], known)
-    times(axes[1, 0], known, tuned)
-    blind(axes[1, 1], [c for c in tuned if not any(str(one["case"].values) == c for one in known)], tuned, found)
+    times(axes[1, 0], known, iterations)
+    names = [str(one["case"].values) for one in known]
+    blind(axes[1, 1], {c: each for c, each in iterations.items() if c not in names}, found)
     for one in axes.flat:
         one.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path.with_suffix(".png"), dpi=110)
+    figure.savefig(path, dpi=110)
 
 
 def _family(one: xr.Dataset) -> str:
@@ -89,18 +92,18 @@ def ratios(axes: Axes, cases: list[xr.Dataset]) -> None:
     axes.legend(frameon=False, fontsize=8)
 
 
-def times(axes: Axes, cases: list[xr.Dataset], tuned: Tuned) -> None:
+def times(axes: Axes, cases: list[xr.Dataset], iterations: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     """Ratio of training times, weights over nodes, against the ratio of K_eff."""
     axes.plot([0.3, 30], [0.3, 30], color="k", linewidth=0.6, linestyle=":", label="as K_eff")
     axes.axhline(1, color="k", linewidth=0.6)
     families, labels = set(), list[tuple[float, float, str]]()
     for one in cases:
         name = str(one["case"].values)
-        if name not in tuned:
+        if name not in iterations:
             continue
         x = float((one["predicted_k_eff"].sel(rule="weight") / one["predicted_k_eff"].sel(rule="node")).median())
         color, limit = COLORS[_family(one)], float(one["limit"].max())
-        weights, nodes = (tuned[name][rule][1] for rule in ("weight", "node"))
+        weights, nodes = (iterations[name][rule] for rule in ("weight", "node"))
         y, low, high = ratio_interval(weights, nodes)
         marker = "o"
         if np.isfinite(y) and y > 0:
@@ -114,12 +117,13 @@ def times(axes: Axes, cases: list[xr.Dataset], tuned: Tuned) -> None:
         families.add(_family(one))
         axes.plot(x, y, marker, color=color, markerfacecolor=color if marker == "o" else "none")
         labels.append((y, x, name.partition(", ")[2]))
-    free = 0.0
+    written: list[tuple[float, float]] = []
     for y, x, text in sorted(labels):
-        many = x > 30  # these make room for each other in a column on the right
-        place = (78, max(y, free)) if many else (x * 1.12, y)
+        at = 78 if x > 30 else x * 1.12  # many stand in a column on the right
+        beside = [top for left, top in written if max(left, at) < 1.8 * min(left, at)]
+        place = at, max([y, *(1.2 * top for top in beside if 1.2 * top < 2 * y)])
         axes.annotate(text, (x, y), place, fontsize=7, va="center", arrowprops={"arrowstyle": "-", "linewidth": 0.3})
-        free = place[1] * 1.2 if many else free
+        written.append(place)
     for family in sorted(families):
         axes.plot([], [], "o", color=COLORS[family], label=family)
     axes.plot([], [], "^", mfc="none", color="grey", label="at least: weights cut off")
@@ -130,23 +134,11 @@ def times(axes: Axes, cases: list[xr.Dataset], tuned: Tuned) -> None:
     axes.legend(frameon=False, fontsize=8)
 
 
-def ratio_interval(weights: np.ndarray, nodes: np.ndarray, draws: int = 2000) -> tuple[float, float, float]:
-    """Ratio of medians, with 95 % of what seeds drawn anew give; infinite or 0 where a median is not reached."""
-    rng = np.random.default_rng(0)
-
-    def ratio(a: np.ndarray, b: np.ndarray) -> float:
-        a, b = study.median(a), study.median(b)
-        return np.nan if np.isinf(a) and np.isinf(b) else a / b
-
-    drawn = [ratio(rng.choice(weights, len(weights)), rng.choice(nodes, len(nodes))) for _ in range(draws)]
-    return (ratio(weights, nodes), *np.nanpercentile(drawn, [2.5, 97.5], method="nearest"))
-
-
-def blind(axes: Axes, names: list[str], tuned: Tuned, found: xr.Dataset) -> None:
+def blind(axes: Axes, iterations: Mapping[str, Mapping[str, np.ndarray]], found: xr.Dataset) -> None:
     """Iterations of circuits without a gradient; triangles are cut off."""
-    for k, name in enumerate(names):
+    for k, (name, each) in enumerate(iterations.items()):
         for rule, shift in (("weight", -0.12), ("node", 0.12)):
-            values = tuned[name][rule][1]
+            values = each[rule]
             limit = float(found["limit"].sel(case=name, rule=rule))
             good, color = np.isfinite(values), RULE_COLORS[rule]
             axes.plot(np.full(good.sum(), k + shift), values[good], "o", color=color, alpha=0.6)
@@ -156,7 +148,7 @@ def blind(axes: Axes, names: list[str], tuned: Tuned, found: xr.Dataset) -> None
     for rule, color in RULE_COLORS.items():
         axes.plot([], [], "o", color=color, label=f"{rule} perturbation")
     axes.plot([], [], "^", mfc="none", color="grey", label="not reached: cut off here")
-    axes.set_xticks(range(len(names)), names, fontsize=8)
-    axes.set(yscale="log", ylabel="iterations to the goal", xlim=(-0.6, max(len(names), 1) - 0.4))
+    axes.set_xticks(range(len(iterations)), list(iterations), fontsize=8)
+    axes.set(yscale="log", ylabel="iterations to the goal", xlim=(-0.6, max(len(iterations), 1) - 0.4))
     axes.set_title("no gradient: steps and spikes, a dot a seed", fontsize=10)
     axes.legend(frameon=False, fontsize=8)

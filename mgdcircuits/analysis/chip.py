@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from mgdcircuits.errors import MgdError, NetlistError, RunError
 from mgdcircuits.netlist import expressions
 from mgdcircuits.netlist.expressions import ExpressionError
 from mgdcircuits.netlist.units import Quantity
-from mgdcircuits.record import GROUP, kept_tables
+from mgdcircuits.record import GROUP
 from mgdcircuits.sweeps.grid import OPTIONS
 
 if TYPE_CHECKING:
@@ -148,17 +147,7 @@ def read_chip(dataset: xr.Dataset, point: Mapping[str, Any], netlist: str | Path
         return Chip(circuit, resolve(circuit))
     if not (text := str(dataset.attrs.get("netlist", ""))):
         raise RunError("the dataset keeps none")
-    tables = kept_tables(dataset.attrs)
-    with TemporaryDirectory(prefix="mgdcircuits-") as folder:
-        for name, table in tables.items():
-            file = Path(folder, name)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(table, encoding="utf-8")
-        file = Path(folder, "netlist.yaml")
-        file.write_text(text, encoding="utf-8")
-        circuit = Circuit(load(file, overrides))
-    if others := [name for name in circuit.spec.tables if name not in tables]:
-        raise RunError(f"the dataset does not keep {', '.join(others)}")
+    circuit = Circuit(load(text, overrides, json.loads(dataset.attrs.get("netlist_tables") or "{}")))
     return Chip(circuit, resolve(circuit))
 
 

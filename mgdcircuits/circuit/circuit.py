@@ -315,12 +315,14 @@ def load(path: str | Path, **overrides: Any) -> Circuit:
     return Circuit(load_spec(path, overrides))
 
 
-def load_again(text: str, file: str | Path, overrides: Mapping[str, Any]) -> Circuit:
+def load_again(
+    text: str, file: str | Path, overrides: Mapping[str, Any], tables: Mapping[str, str] | None = None
+) -> Circuit:
     """The circuit of a netlist that was read before: from its file, beside which others may lie and by whose lines problems are
-    told, where that with what it includes still says the same; else from its text."""
+    told, where that with what it includes still says the same; else from its text. `tables`: as they were then."""
     path = Path(file)
     try:
         same = path.is_file() and read(path, Report())[1] == text
     except NetlistError:
         same = False
-    return Circuit(load_spec(path if same else text, overrides))
+    return Circuit(load_spec(path if same else text, overrides, tables))

@@ -42,7 +42,9 @@ class Circuit:
     tree: Map
 
 
-def load(path_or_text: str | Path, overrides: Mapping[str, Any] | None = None) -> CircuitSpec:
+def load(
+    path_or_text: str | Path, overrides: Mapping[str, Any] | None = None, tables: Mapping[str, str] | None = None
+) -> CircuitSpec:
     """Read a netlist.
 
     Parameters
@@ -51,6 +53,8 @@ def load(path_or_text: str | Path, overrides: Mapping[str, Any] | None = None) -
         The path of a YAML file, or the text of a netlist.
     overrides
         Values of parameters and clocks: numbers, or expressions as text (``"10*kohm"``).
+    tables
+        `CircuitSpec.tables` of a netlist that was read before, instead of files beside this one.
 
     Returns
     -------
@@ -64,16 +68,18 @@ def load(path_or_text: str | Path, overrides: Mapping[str, Any] | None = None) -
     RunError
         Neither a path nor text.
     """
-    return load_circuit(path_or_text, overrides).spec
+    return load_circuit(path_or_text, overrides, tables).spec
 
 
-def load_circuit(path_or_text: str | Path, overrides: Mapping[str, Any] | None = None) -> Circuit:
+def load_circuit(
+    path_or_text: str | Path, overrides: Mapping[str, Any] | None = None, tables: Mapping[str, str] | None = None
+) -> Circuit:
     """As `load`, with the intermediate results that `show` and the checks use."""
     if not isinstance(path_or_text, str | Path):
         raise RunError(f"{path_or_text!r} is no netlist; expected the path of a YAML file, or the text of a netlist")
     report = Report()
     tree, text, file = read(path_or_text, report)  # text -> Map of Map, List and Text
-    tables = expand_tables(tree, report)
+    uses = expand_tables(tree, report, tables)
     report.stop_if_any()
     document = read_document(tree, report)  # Map -> Document
     if document is None:
@@ -82,7 +88,7 @@ def load_circuit(path_or_text: str | Path, overrides: Mapping[str, Any] | None =
         raise report.error()  # a section is missing: what follows from that is not worth saying
     parameters = Parameters(document.parameters, document.clocks, document.at, report)
     parameters.override(overrides or {})
-    check_ranges(tables, parameters, report)
+    check_ranges(uses, parameters, report)
     kinds = Kinds(document.kinds, report)  # KindDoc -> Template
     draft = expand(document, kinds, parameters, report)  # Document -> Draft: names and shapes
     inputs = set_variables(document, draft, report)
@@ -118,7 +124,7 @@ def load_circuit(path_or_text: str | Path, overrides: Mapping[str, Any] | None =
         file=file,
         overrides=MappingProxyType(dict(overrides or {})),
         measure=result.measures,
-        tables=tuple(dict.fromkeys(use.file for use in tables)),
+        tables=MappingProxyType({use.file: use.content for use in uses}),
     )
     circuit = Circuit(spec, document, draft, objects, result, parameters, expressions, tree)
     _check(circuit, report)

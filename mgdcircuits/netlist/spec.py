@@ -369,7 +369,8 @@ class CircuitSpec:
     file: str
     overrides: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     measure: tuple[Assignment, ...] = ()
-    tables: tuple[str, ...] = ()  # files of measured curves that stand in expressions
+    tables: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Texts of the files of measured curves that stand in expressions, by the names by which these call them."""
 
     @property
     def things(self) -> tuple[PopulationSpec | CouplingSpec, ...]:

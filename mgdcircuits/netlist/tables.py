@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import ast
 import csv
+import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -37,9 +38,10 @@ _COLUMN = re.compile(r"\s*([A-Za-z_]\w*)\s*(?:\((.+)\))?\s*\Z")
 
 @dataclass(frozen=True)
 class Use:
-    """A table in an expression: its file, what it is read at, and its range in SI units."""
+    """A table in an expression: its file and the text of it, what it is read at, and its range in SI units."""
 
     file: str
+    content: str
     argument: str
     low: Quantity
     high: Quantity
@@ -51,8 +53,11 @@ class _Wrong(ValueError):
     """What is wrong with a table: found, expected, mend."""
 
 
-def expand_tables(tree: Map, report: Report) -> list[Use]:
-    """Put the curves in the places of all calls of `table` in a netlist; where."""
+def expand_tables(tree: Map, report: Report, kept: Mapping[str, str] | None = None) -> list[Use]:
+    """Put the curves in the places of all calls of `table` in a netlist; where.
+
+    `kept`: texts of tables by name; then no file is read.
+    """
     uses: list[Use] = []
 
     def expanded(value: Any) -> Any:
@@ -62,21 +67,25 @@ def expand_tables(tree: Map, report: Report) -> list[Use]:
         elif isinstance(value, list):
             value[:] = [expanded(item) for item in value]
         elif isinstance(value, Text) and _CALL.search(value):
-            return _expand(value, report, uses)
+            return _expand(value, report, uses, kept)
         return value
 
     expanded(tree)
     return uses
 
 
-def _expand(block: Text, report: Report, uses: list[Use]) -> Text:
+def _expand(block: Text, report: Report, uses: list[Use], kept: Mapping[str, str] | None) -> Text:
     found, position = "", 0
     while match := _CALL.search(block, position):
         at = Position(block.at.file, block.at.line + block.count("\n", 0, match.start()))
         found += block[position : match.start()]
         try:
             end, arguments = _arguments(block, match.end())
-            curve, use = _curve(block.same_place(arguments[0]), arguments[1:], str(block), at)
+            name = block.same_place(arguments[0])
+            content = _content(beside(name), name) if kept is None else _kept(kept, name)
+            if any(use.file == name and use.content != content for use in uses):
+                raise _Wrong(f"another file that is called {name}, too", "names that differ", "rename one of the two")
+            curve, use = _curve(str(name), content, arguments[1:], str(block), at)
             uses.append(use)
         except _Wrong as problem:
             report.add(TABLE, at, *problem.args)
@@ -110,15 +119,15 @@ def _arguments(block: str, start: int) -> tuple[int, list[str]]:
     raise _Wrong(f"`table({block[start:].strip()[:40]}`", 'table("FILE.csv", x) or table("FILE.csv", x, column)')
 
 
-def _curve(name: Text, arguments: list[str], block: str, at: Position) -> tuple[str, Use]:
+def _curve(name: str, content: str, arguments: list[str], block: str, at: Position) -> tuple[str, Use]:
     """The curve as an expression."""
     try:
         node = parse(arguments[0])
         argument = text(node) if isinstance(node, ast.Name) else f"({text(node)})"
     except ExpressionError as problem:
         raise _Wrong(f"`table`: {problem.message}", "an expression", problem.mend) from None
-    columns = _read(beside(name), str(name))
-    (x_unit, x), (y_unit, y) = _chosen(str(name), columns, arguments[1:])
+    columns = _read(content, name)
+    (x_unit, x), (y_unit, y) = _chosen(name, columns, arguments[1:])
     steps = [
         f"{b - a!r}{y_unit}*min(max(0, ({argument} - {low!r}{x_unit})/({high - low!r}{x_unit})), 1)"
         for low, high, a, b in zip(x, x[1:], y, y[1:], strict=False)
@@ -126,7 +135,7 @@ def _curve(name: Text, arguments: list[str], block: str, at: Position) -> tuple[
     middle, half = (x[0] + x[-1]) / 2, (x[-1] - x[0]) / 2 * (1 + TOLERANCE)
     outside = f"where(abs({argument} - {middle!r}{x_unit}) > {half!r}{x_unit}, inf{y_unit}, 0{y_unit})"
     low, high = (evaluate(f"{end!r}{x_unit}", {}) for end in (x[0], x[-1]))
-    return f"({_sum([f'{y[0]!r}{y_unit}', *steps, outside])})", Use(str(name), argument, low, high, block, at)
+    return f"({_sum([f'{y[0]!r}{y_unit}', *steps, outside])})", Use(name, content, argument, low, high, block, at)
 
 
 def _sum(terms: list[str]) -> str:
@@ -151,14 +160,28 @@ def _chosen(name: str, columns: dict[str, tuple[str, list[float]]], wanted: list
     return [x, values[column]]
 
 
-def _read(path: Path, name: str) -> dict[str, tuple[str, list[float]]]:
-    """Name -> (unit as a factor, values) of each column."""
+def _content(path: Path, name: str) -> str:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row and not row[0].lstrip().startswith("#")]
+        return path.read_bytes().decode("utf-8-sig")
     except OSError:
         raise _Wrong(f"there is no file {name}", "a CSV file beside the netlist", "check the path") from None
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise _Wrong(f"{name} cannot be read ({error})", "a CSV file in UTF-8") from None
+
+
+def _kept(tables: Mapping[str, str], name: str) -> str:
+    try:
+        return tables[name]
+    except KeyError:
+        raise _Wrong(f"there is no text of {name}", "the table beside the netlist") from None
+
+
+def _read(content: str, name: str) -> dict[str, tuple[str, list[float]]]:
+    """Name -> (unit as a factor, values) of each column."""
+    try:
+        lines = csv.reader(io.StringIO(content, newline=""))
+        rows = [row for row in lines if row and not row[0].lstrip().startswith("#")]
+    except csv.Error as error:
         raise _Wrong(f"{name} cannot be read ({error})", "a CSV file in UTF-8") from None
     if not 3 <= len(rows) <= MOST + 1 or len(rows[0]) < 2:
         raise _Wrong(

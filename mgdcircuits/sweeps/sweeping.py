@@ -133,12 +133,12 @@ def sweep(
         "gradient": gradient,
         "on_nan": on_nan,
     }
-    plan = Plan.of(Source(spec.text, spec.file, dict(spec.overrides)), points, options, seed)
+    plan = Plan.of(Source(spec.text, spec.file, dict(spec.overrides), dict(spec.tables)), points, options, seed)
     named = data is None or isinstance(data, str | Path)
     sent = None if named else as_dataset(data)
     check(plan, data if named else sent, data_dir, scheduler == LOCAL)
     identity = {
-        "netlist": fingerprint(also=spec.text),
+        "netlist": fingerprint(also="\n".join([spec.text, *spec.tables.values()])),
         "overrides": {name: str(value) for name, value in spec.overrides.items()},
         "grid": points.as_json(),
         "seed": seed,

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,15 +31,16 @@ _ONE_AT_A_TIME = threading.Lock()  # the netCDF library is not made for several 
 
 @dataclass(frozen=True)
 class Source:
-    """A netlist that can be sent to a worker: its text, and its file in case that other files lie beside it."""
+    """A netlist that can be sent to a worker: its text and its tables, and its file in case that other files lie beside it."""
 
     text: str
     file: str
     overrides: Mapping[str, Any]
+    tables: Mapping[str, str] = field(default_factory=dict)
 
     def circuit(self, overrides: Mapping[str, Any]) -> Circuit:
         """The circuit with further overrides: from its file, so that a problem is told with its line, else from its text."""
-        return load_again(self.text, self.file, {**self.overrides, **overrides})
+        return load_again(self.text, self.file, {**self.overrides, **overrides}, self.tables)
 
     def from_anywhere(self) -> Source:
         """The same for a process in another folder."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mgdcircuits.netlist.checks.registry import Report, rule
@@ -12,6 +13,7 @@ from mgdcircuits.netlist.spec import CouplingSpec, Dimensions, PopulationSpec, P
 from mgdcircuits.netlist.units import DIMENSIONLESS, describe, divide
 
 if TYPE_CHECKING:
+    from mgdcircuits.netlist.kinds import Template
     from mgdcircuits.netlist.load import Circuit
 
 Thing = PopulationSpec | CouplingSpec
@@ -66,7 +68,7 @@ def equation_units(circuit: Circuit, report: Report) -> None:
 @rule("initial-units", "an initial value must have the unit of its variable")
 def initial_units(circuit: Circuit, report: Report) -> None:
     """Entries of `initial`, and what is drawn per device."""
-    for thing, texts in _texts(circuit):
+    for thing, texts in templates(circuit):
         scope = circuit.objects.scope(thing)
         for variable in thing.variables:
             if variable.initial is None:
@@ -88,7 +90,7 @@ def initial_units(circuit: Circuit, report: Report) -> None:
 @rule("threshold", "a threshold is a condition; a refractory period is a time or a condition")
 def threshold(circuit: Circuit, report: Report) -> None:
     """Thresholds and refractory periods."""
-    for thing, template in _texts(circuit):
+    for thing, template in templates(circuit):
         if not isinstance(thing, PopulationSpec):
             continue
         scope = circuit.objects.scope(thing)
@@ -115,7 +117,7 @@ def threshold(circuit: Circuit, report: Report) -> None:
 @rule("event-units", "what an event or a write assigns must have the unit of its target")
 def event_units(circuit: Circuit, report: Report) -> None:
     """`reset`, `on_pre`, `on_post` and `on_write`."""
-    for thing, template in _texts(circuit):
+    for thing, template in templates(circuit):
         scope = circuit.objects.scope(thing)
         for key in ("reset", "on_pre", "on_post", "on_write"):
             text = template.texts.get(key)
@@ -204,7 +206,7 @@ def _block(circuit: Circuit, thing: Thing, key: str, text: Text, scope: dict[str
 @rule("delay-units", "a delay is a time")
 def delay_units(circuit: Circuit, report: Report) -> None:
     """Delays of couplings."""
-    for thing, template in _texts(circuit):
+    for thing, template in templates(circuit):
         delay = template.texts.get("delay")
         if not isinstance(thing, CouplingSpec):
             continue
@@ -220,7 +222,7 @@ def delay_units(circuit: Circuit, report: Report) -> None:
             )
 
 
-def _texts(circuit: Circuit):  # noqa: ANN202
+def templates(circuit: Circuit) -> Iterator[tuple[Thing, Template]]:
     """Every object with the template that it was made of."""
     for population in circuit.objects.populations.values():
         if population.name not in circuit.objects.lost:

@@ -7,13 +7,14 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from mgdcircuits.netlist.checks.equations import templates
 from mgdcircuits.netlist.checks.registry import Report, rule
 from mgdcircuits.netlist.document import LearningDoc
 from mgdcircuits.netlist.evaluation import compute
 from mgdcircuits.netlist.expressions import ExpressionError, names, parse, parse_statements, text
 from mgdcircuits.netlist.objects import COUPLING_WORDS, Objects
 from mgdcircuits.netlist.source import Text, leaves
-from mgdcircuits.netlist.spec import CouplingSpec, Position
+from mgdcircuits.netlist.spec import CouplingSpec, PopulationSpec, Position, Sharing
 
 if TYPE_CHECKING:
     from mgdcircuits.netlist.load import Circuit
@@ -73,12 +74,11 @@ def ambiguous_name(circuit: Circuit, report: Report) -> None:
 
 @rule("write-reads", "a write, and the update that requests it, read what is of the device, not of its neighbours")
 def write_reads(circuit: Circuit, report: Report) -> None:
-    """Variables of the populations on both sides, in `on_write` and `update` of a coupling."""
+    """What differs between samples, and the populations on both sides of a coupling, in `on_write` and `update`."""
     objects = circuit.objects
-    for name, drawn in circuit.draft.couplings.items():
-        block = drawn.template.texts.get("on_write")
-        if name in objects.couplings and isinstance(block, Text):
-            _report_neighbours("on_write", objects, objects.couplings[name], block, report)
+    for thing, template in templates(circuit):
+        if isinstance(block := template.texts.get("on_write"), Text):
+            _report_reads("on_write", objects, thing, block, report)
     for system in circuit.spec.learning:
         doc = circuit.document.learning[system.name]
         update = doc.update if isinstance(doc, LearningDoc) else None
@@ -87,26 +87,32 @@ def write_reads(circuit: Circuit, report: Report) -> None:
             continue
         for site in system.sites:
             name, _, variable = site.parameter.partition(".")
-            coupling = objects.couplings.get(name)  # a population of a chain has the same name
-            if coupling is not None and variable in {v.name for v in coupling.variables}:
-                _report_neighbours("update", objects, coupling, source.same_place(site.update), report)
+            for thing in objects.every():  # a population of a chain has the name of its coupling
+                if thing.name == name and variable in {v.name for v in thing.variables}:
+                    _report_reads("update", objects, thing, source.same_place(site.update), report)
 
 
-def _report_neighbours(key: str, objects: Objects, coupling: CouplingSpec, block: Text, report: Report) -> None:
-    own = {v.name for v in coupling.variables}
-    neighbours = set(objects.coupling_scope(coupling)) - own - set(COUPLING_WORDS)
+def _report_reads(
+    key: str, objects: Objects, thing: PopulationSpec | CouplingSpec, block: Text, report: Report
+) -> None:
+    differ = {v.name for v in thing.variables if v.sharing is Sharing.REPLICA}
+    neighbours = set[str]()
+    if isinstance(thing, CouplingSpec):
+        own = {v.name for v in thing.variables}
+        neighbours = set(objects.coupling_scope(thing)) - own - set(COUPLING_WORDS)
     try:
         statements = parse_statements(block)
     except ExpressionError:
         return  # reported when the object was built
-    neighbours -= {statement.target for statement in statements}
+    refused = (differ | neighbours) - {statement.target for statement in statements}
     for statement in statements:
         at = Position(block.at.file, block.at.line + (statement.line_offset if key == "on_write" else 0))
-        for name in sorted(names(statement.value) & neighbours):
+        for name in sorted(names(statement.value) & refused):
+            where = " of a population beside the device" if name in neighbours else ""
             report.add(
                 "write-reads",
                 at,
-                f"`{key}` reads `{name}` of a population beside the device, which differs between samples",
+                f"`{key}` reads `{name}`{where}, which differs between samples",
                 "what is of the device: its variables, `request` and parameters",
                 "put it into `estimate`",
             )
@@ -114,33 +120,17 @@ def _report_neighbours(key: str, objects: Objects, coupling: CouplingSpec, block
 
 @rule("division-by-zero", "nothing is divided by a constant that is zero")
 def division_by_zero(circuit: Circuit, report: Report) -> None:
-    """Constant divisors in equations, in `learning` and in what is measured; not within `where`, which may leave them out."""
+    """Constant divisors in equations, events and writes, in `learning` and in what is measured; not within `where`, which may
+    leave them out."""
     values = {**circuit.parameters.numbers(), "scale": 1.0, "K": 1.0}  # a natural size and a count, which are not zero
     if circuit.parameters.iteration is not None:
         values["iteration"] = circuit.parameters.iteration.value
-    objects = circuit.objects
-    local = {word for thing in objects.every() for word in objects.scope(thing)}
-    local |= {a.name for system in circuit.spec.learning for a in (*system.signals, *system.baseline)}
-    hidden = {
-        "learning": local,
-        "task": set(),
-        "cost": set(),
-        "measure": set(),
-    }  # names that are not those of parameters
-    measures = set(circuit.measured.dimensions)
-    written = [(leaf, leaf.at, hidden[path[0]] | measures) for path, leaf in leaves(circuit.tree) if path[0] in DIVIDES]
-    equations = [
-        (v.expression, v.at, set(objects.scope(thing)))
-        for thing in objects.every()
-        for v in thing.variables
-        if v.expression is not None
-    ]
-    for expression, at, other in (*written, *equations):
+    for expression, at, other in _expressions(circuit):
         known = {name: value for name, value in values.items() if name not in other}
         try:
             tree = parse(circuit.parameters.finish(expression, other))
         except ExpressionError:
-            continue  # a word, a list of them or a block: no expression of its own
+            continue  # a word or a list of them: no expression of its own
         for divisor in _zero_divisors(tree, known):
             report.add(
                 "division-by-zero",
@@ -149,6 +139,36 @@ def division_by_zero(circuit: Circuit, report: Report) -> None:
                 "a divisor other than 0",
                 "check the parameters",
             )
+
+
+def _expressions(circuit: Circuit) -> Iterator[tuple[str, Position | None, set[str]]]:
+    """What may divide, where it stands, and the names in it that are not those of parameters."""
+    objects, measures = circuit.objects, set(circuit.measured.dimensions)
+    local = {word for thing in objects.every() for word in objects.scope(thing)} | measures
+    local |= {a.name for system in circuit.spec.learning for a in (*system.signals, *system.baseline)}
+    for path, leaf in leaves(circuit.tree):
+        if path[0] in DIVIDES:
+            yield from _parts(leaf, local if path[0] == "learning" else measures)
+    for thing, template in templates(circuit):
+        scope = set(objects.scope(thing))
+        for variable in thing.variables:
+            if variable.expression is not None:
+                yield variable.expression, variable.at, scope
+        for key in ("reset", "on_pre", "on_post", "on_write"):
+            if isinstance(block := template.texts.get(key), Text):
+                yield from _parts(block, scope | {"request", "writes"})
+
+
+def _parts(written: Text, other: set[str]) -> Iterator[tuple[str, Position | None, set[str]]]:
+    """An expression, or those of a block of statements."""
+    try:
+        statements = parse_statements(written)
+    except ExpressionError:
+        yield written, written.at, other
+        return
+    assigned = {statement.target for statement in statements}
+    for statement in statements:
+        yield statement.value, Position(written.at.file, written.at.line + statement.line_offset), other | assigned
 
 
 def _zero_divisors(tree: ast.expr, values: Mapping[str, float]) -> Iterator[str]:
