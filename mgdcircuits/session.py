@@ -34,7 +34,8 @@ from mgdcircuits.randomness import seeds_of
 from mgdcircuits.spiking import SpikingSession
 from mgdcircuits.storage import fingerprint
 
-WIDE = 64  # samples side by side when many are evaluated
+WIDE = 64, 256  # samples side by side when many are evaluated, at least and at most
+WIDE_NUMBERS = 2**22  # of all samples side by side, beyond the least
 NOTHING = "nothing to show: call present(x, y) or set_data(...) first"
 
 
@@ -445,7 +446,7 @@ class Session(SpikingSession):
         if self._wide is None:
             wide = copy.copy(self)
             wide.__dict__.pop("parameters", None)
-            wide.batch = self.batch if self.batch >= WIDE or n <= self.batch else min(WIDE, n)
+            wide.batch = self.batch if self.batch >= WIDE[0] or n <= self.batch else max(self.batch, self._width(n))
             made = type(self.target)
             phases = ITERATE if wide.batch == self.batch else EVALUATE  # the same batch has its library already
             wide.target = made(
@@ -454,6 +455,13 @@ class Session(SpikingSession):
             wide._initialise()
             self._wide = wide
         return self._wide
+
+    def _width(self, n: int) -> int:
+        """How many of n samples are evaluated side by side: fewer of a large circuit; few different numbers, as each is compiled."""
+        least, most = WIDE
+        numbers = self.members * sum(a.n for a in self.program.arrays if a.sharing is Sharing.REPLICA)
+        fitting = min(most, max(least, WIDE_NUMBERS // numbers), n)
+        return fitting if fitting < least else 2 ** (fitting.bit_length() - 1)
 
     def _evaluate(self, x: np.ndarray, y: np.ndarray, scale: float) -> Evaluation:
         costs, right, outputs = [], [], []
