@@ -457,7 +457,7 @@ class Session(SpikingSession):
         return self._wide
 
     def _width(self, n: int) -> int:
-        """How many of n samples are evaluated side by side: fewer of a large circuit; few different numbers, as each is compiled."""
+        """How many of n samples are evaluated side by side: fewer of a large circuit, and few numbers, as each is compiled."""
         least, most = WIDE
         numbers = self.members * sum(a.n for a in self.program.arrays if a.sharing is Sharing.REPLICA)
         fitting = min(most, max(least, WIDE_NUMBERS // numbers), n)
