@@ -13,6 +13,7 @@ from mgdcircuits.divergence import ON_NAN
 from mgdcircuits.errors import RecordError, RunError
 from mgdcircuits.netlist.checks.registry import Report
 from mgdcircuits.netlist.source import leaves, read
+from mgdcircuits.randomness import SEEDS
 from mgdcircuits.spiking import refuse_cpp
 
 TARGETS = ("cpp", "numpy")
@@ -90,8 +91,8 @@ def whole(name: str, value: Any, least: int = 1) -> int:
     """
     number = value.item() if isinstance(value, np.generic | np.ndarray) and value.size == 1 else value
     counts = isinstance(number, int) or (isinstance(number, float) and number.is_integer())
-    if not counts or isinstance(number, bool) or number < least:
-        raise RunError(f"{name}={value!r}: expected a whole number of at least {least}")
+    if not counts or isinstance(number, bool) or not least <= number < SEEDS.stop:
+        raise RunError(f"{name}={value!r}: expected a whole number of at least {least}, below 2**63")
     return int(number)
 
 

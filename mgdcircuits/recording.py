@@ -208,8 +208,18 @@ class Recorder:
         self.constants: dict[str, np.ndarray] = {}
         self.declarations: list[Declaration] = []
         cost = session.circuit.spec.cost
+        own = _own_names(session.circuit)
         for entry in entries:
-            if entry.variable in ALWAYS | GRADIENT or (cost and entry.variable == cost.name and not entry.passes):
+            of_passes = entry.passes or every_evaluation(session.circuit, session.clocks, entry)
+            of_rows = cost is not None and entry.variable == cost.name and not of_passes
+            if entry.variable in own and (entry.variable != "cost" or not of_rows):
+                self._check_name(entry, entry.variable)
+            if entry.variable in ALWAYS | GRADIENT or of_rows:
+                if entry.every and not session.circuit.spec.trial:
+                    raise RecordError(
+                        f"{_at(entry)}record: {entry.variable} is that of the rows (--evaluate-every); expected no every"
+                        + (f", or a pass of {entry.variable}, as passes: [NAME]" if of_rows else "")
+                    )
                 continue
             if entry.variable == ENERGY:
                 continue
@@ -218,6 +228,19 @@ class Recorder:
             else:
                 self._add(entry)
         self._add_energy(next((e for e in entries if e.variable == ENERGY), None))
+
+    def _check_name(self, entry: RecordSpec, name: str) -> None:
+        """A name in the dataset belongs to one variable."""
+        if (
+            name in DECLARED
+            or name in ALWAYS | GRADIENT | {ENERGY}
+            and entry.variable in _own_names(self._session.circuit)
+        ):
+            raise RecordError(
+                f"{_at(entry)}record: {entry.variable}: every dataset has a {name} of its own; rename it in the netlist"
+            )
+        if any(declared.name == name for declared in self.declarations):
+            raise RecordError(f"{_at(entry)}record: {entry.variable} is named twice; expected one entry a variable")
 
     def _add_energy(self, entry: RecordSpec | None = None) -> None:
         """Joules of the rows: where `record` asks for them, or where they are known without adding any up."""
@@ -280,8 +303,7 @@ class Recorder:
 
     def _add_source(self, entry: RecordSpec, source: Source, period: int | None) -> None:
         name, array, members = source.name, source.arrays[0], self._session.members
-        if name in DECLARED:
-            name = f"record_{name}"
+        self._check_name(entry, name)
         dimension = ROW if period is None else f"{name}_{ROW}"
         shape, dims = list(array.shape), _axes(name, array.shape)
         units = None
@@ -502,6 +524,13 @@ def _of_blocks(name: str, arrays: Sequence[Array], system: LearningSpec) -> Sour
 
 def _axes(name: str, shape: Sequence[int]) -> list[str]:
     return [f"{name}_unit"] if len(shape) == 1 else [f"{name}_axis{k}" for k in range(len(shape))]
+
+
+def _own_names(circuit: Circuit) -> set[str]:
+    """What the netlist names itself: its cost, measures and signals."""
+    spec = circuit.spec
+    found = {a.name for a in spec.measure} | ({spec.cost.name} if spec.cost else set())
+    return found | {a.name for system in spec.learning for a in (*system.signals, *system.baseline)}
 
 
 def dataset_name(word: str) -> str:

@@ -24,7 +24,8 @@ from mgdcircuits.codegen.initial import initial_values
 from mgdcircuits.codegen.numpy_target import NumpyTarget
 from mgdcircuits.codegen.presenting import present
 from mgdcircuits.codegen.target import EVALUATE, ITERATE, Data, Target
-from mgdcircuits.datasets import Dataset, as_dataset
+from mgdcircuits.datasets import Dataset
+from mgdcircuits.datasets.of_task import dataset_of
 from mgdcircuits.divergence import Watch
 from mgdcircuits.errors import RunError
 from mgdcircuits.interrupts import Held
@@ -68,7 +69,7 @@ class Session(SpikingSession):
     threads
         Of the C++ target; the results do not depend on it.
     data
-        What `step` draws its samples from: a `Dataset`, a name, or arrays (x, y).
+        What `step` draws its samples from: a `Dataset`, a name, or arrays (x, y), see `set_data`.
     on_nan
         What `step` does when a cost, a parameter or a state becomes infinite or not a number: ``"stop"`` with a RunError
         that says where and why, or ``"continue"``.
@@ -129,15 +130,23 @@ class Session(SpikingSession):
 
     # Data
 
-    def set_data(self, data: Any) -> None:
+    def set_data(self, data: Any = None) -> None:
         """Choose what `step` draws its samples from.
+
+        Parameters
+        ----------
+        data
+            A `Dataset`, a name, or arrays (x, y); by default what the task of the netlist names. Options of the task hold for
+            the data that it names, and what it holds out for validation is not drawn.
 
         Raises
         ------
         RunError
-            Samples that do not fit the circuit's input.
+            Samples that do not fit the circuit's input; a task that names no data.
         """
-        dataset = data if isinstance(data, Dataset) else as_dataset(data)
+        dataset = data if isinstance(data, Dataset) else dataset_of(self.circuit, data)
+        if dataset is None:
+            raise RunError(f"{self.circuit.name}: the netlist names no data; give some, or present(x, y)")
         self.dataset = dataset
         y = np.ascontiguousarray(dataset.y_train, dtype=np.float64)
         self._check_fit(dataset.x_train.shape[1:], y)
@@ -183,7 +192,8 @@ class Session(SpikingSession):
         Parameters
         ----------
         x
-            (batch, *input shape); a leading member axis where members > 1 (without it all members see the same).
+            (batch, *input shape); a leading member axis where members > 1 (without it all members see the same). As the circuit
+            sees it: samples of a `Dataset` times its `scale`.
         y
             Class index (batch,) or target (batch, *output); needed for cost and accuracy.
 
@@ -419,6 +429,8 @@ class Session(SpikingSession):
         ----------
         x, y
             Any number of samples (n, *input shape), (n,) or (n, *output); the same for all members.
+        scale
+            By which samples are multiplied, as `Dataset.scale`.
 
         Raises
         ------

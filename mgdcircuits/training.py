@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mgdcircuits import datasets, resumable
+from mgdcircuits import resumable
 from mgdcircuits.checkpoint import Checkpoint
 from mgdcircuits.comparison import compare
+from mgdcircuits.datasets import Dataset
+from mgdcircuits.datasets.of_task import dataset_of
 from mgdcircuits.difficulties import explain
 from mgdcircuits.errors import RecordError, RunError
 from mgdcircuits.interrupts import Held
@@ -398,31 +400,7 @@ class _Training:
         self._settled = False
 
 
-def dataset_of(circuit: Circuit, data: Any, data_dir: str | Path | None) -> datasets.Dataset | None:
-    """The samples to learn from; none for a circuit without a task."""
-    task = circuit.spec.task
-    options: dict[str, Any] = {}
-    if data is None:
-        if task is None or task.data is None:
-            if task is not None and task.inputs:
-                raise RunError(f"{circuit.name}: the task names no data; expected --data NAME, or arrays in Python")
-            return None
-        data = task.data
-    elif task is None:
-        raise RunError(f"{circuit.name}: the netlist has no task, so no data can be shown to it")
-    if task is not None:
-        if task.data is not None and str(data) == task.data:
-            options |= dict(task.options)
-            if str(data).endswith(".csv") and not Path(str(data)).exists():
-                data = Path(circuit.spec.file).parent / str(data)
-        if task.validation and "validation" not in options:
-            options["validation"] = task.validation
-    if isinstance(data, str | Path):
-        options["data_dir"] = data_dir
-    return datasets.as_dataset(data, **options)
-
-
-def _identity(facts: Mapping[str, Any], rows: Rows, dataset: datasets.Dataset | None) -> dict[str, Any]:
+def _identity(facts: Mapping[str, Any], rows: Rows, dataset: Dataset | None) -> dict[str, Any]:
     """What must be the same for a run to go on, by the names of the options."""
     entries, seeds = rows.session.circuit.spec.record, facts["seed"]
     return {

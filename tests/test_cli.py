@@ -124,6 +124,7 @@ def test_an_existing_run_is_not_overwritten(call):
         (["train", XOR, "--iterations", "many"], "not a valid integer"),
         (["train", XOR, "--iterations", "5", "--sed", "1"], "--seed"),
         (["train", XOR, "--iterations", "5", "--seed", "-1", *FAST], "seed=-1: expected a whole number of at least 0"),
+        (["train", XOR, "--iterations", "9" * 22, *FAST], "expected a whole number of at least 1, below 2**63"),
         (["train", XOR, "--iterations", "5", "--seed", "99999999999999999999", *FAST], "expected a whole number"),
         (["train", XOR, "--iterations", "5", "--target", "gpu"], "numpy"),
         (["train", XOR, "--iterations", "5", "--checkpoint-every", "-1"], "--checkpoint-every"),

@@ -534,3 +534,20 @@ def test_the_gradient_by_parameters_that_synapses_read_on_either_side(target, ba
             view[index] = kept
             slope[index] = (costs[0] - costs[1]) / 2e-6
         np.testing.assert_allclose(gradient[name], slope, rtol=1e-6, atol=1e-8 * size, err_msg=name)
+
+
+@pytest.mark.parametrize("target", ["numpy", "cpp"])
+def test_negative_powers_of_an_index(target):
+    """Whole numbers, of which numpy refuses negative powers."""
+    text = """
+circuit: powers
+chain:
+  - input: {shape: 1, equations: "x : 1"}
+  - out: {shape: 3, equations: "x = I*(i + 1)**-1 : 1\\nI : 1", via: ones}
+kinds: {ones: {equations: "I_post = w*x_pre : 1 (summed)\\nw : 1", initial: {w: 1}}}
+task: {x_input: x, target: onehot(y)}
+cost: {C: "mean_square(x_out, target)"}
+"""
+    session = mgd.Session(mgd.load(text), target=target, dtype="float64")
+    session.present(np.array([[6.0]]), np.array([0]))
+    np.testing.assert_allclose(session.outputs().ravel(), [6, 3, 2])

@@ -259,8 +259,10 @@ def test_other_swept_names_are_chosen():
     with pytest.raises(RunError, match="hidden is swept too; choose one of its values with --at hidden=VALUE: 2, 1000"):
         plan(both)
     assert plan(both, accuracy=0.9, at={"hidden": "2"}).best.period == 100
-    with pytest.raises(RunError, match="h cannot be chosen; there is hidden"):
+    with pytest.raises(RunError, match="h is not swept; --at may choose hidden"):
         plan(both, at={"hidden": "2", "h": "1"})
+    with pytest.raises(RunError, match="all values of eta are compared; --at may choose hidden"):
+        plan(both, at={"hidden": "2", "eta": "1"})
     with pytest.raises(RunError, match="hidden = 3 was not found; choose one of its values .*: 2, 1000"):
         plan(both, at={"hidden": "3"})
 

@@ -26,7 +26,7 @@ NAMES = ("iteration", "evaluations", "hardware_seconds", "parameter", "parameter
 def attributes(**further):
     spec = SimpleNamespace(
         name="toy", file="/somewhere/toy.yaml", text="circuit: toy\n" * 5200,
-        parameters={"eta": 0.1}, overrides={"d": 4}, clocks={}, tables=(),
+        parameters={"eta": 0.1}, overrides={"d": 4}, clocks={}, tables={},
     )  # fmt: skip
     return run_attributes(spec, **further)
 
@@ -301,3 +301,30 @@ def test_longer_words_in_a_dataset_that_was_read(tmp_path):
     more = xr.Dataset(coords={"rule": ("case", ["node_or_weight"])})
     write_dataset(xr.concat([xr.load_dataset(path), more], "case"), path, "")
     assert list(xr.load_dataset(path)["rule"].values) == ["node", "node_or_weight"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"learning": "{mgd: {signals: {reward: 2*C.plus}}}", "record": "[reward]"}, "reward of its own; rename it"),
+        (
+            {"learning": "{mgd: {signals: {cost_change: 2*C.plus}}}", "record": "[cost_change]"},
+            "cost_change of its own",
+        ),
+        ({"measure": "{accuracy: sum(x_output)}", "record": "[accuracy]"}, "accuracy of its own; rename it"),
+        (
+            {"record": "[{variable: C, every: 2*iteration}]"},
+            "C is that of the rows .*; expected no every, or a pass of C",
+        ),
+        (
+            {"record": "[{variable: accuracy, every: 2*iteration}]"},
+            "accuracy is that of the rows .*; expected no every",
+        ),
+        ({"record": "[output.b, {variable: output.b, every: 2*iteration}]"}, "output.b is named twice"),
+        ({"record": "[output.w, {variable: output.w, units: '0:1'}]"}, "output.w is named twice"),
+    ],
+)
+def test_a_name_in_a_dataset_is_that_of_one_variable(change, message):
+    text = f"include: {XOR}\ncircuit: own\n" + "".join(f"{key}: {value}\n" for key, value in change.items())
+    with pytest.raises(RecordError, match=message):
+        mgd.train(mgd.load(text), iterations=2, target="numpy", progress=False)

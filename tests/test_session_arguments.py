@@ -207,3 +207,16 @@ def test_a_dataset_does_not_take_the_place_of_its_netlist(tmp_path):
     with pytest.raises(RecordError, match="is read as a part of the netlist"):
         mgd.sweep(circuit, {"seed": [0]}, iterations=4, out=path, overwrite=True, target="numpy", progress=False)
     assert path.read_text() == (ROOT / "netlists" / "xor.yaml").read_text()
+
+
+def test_a_session_learns_from_what_the_task_says(tmp_path):
+    """Its options, and without the samples that are held out, as a run does."""
+    path = tmp_path / "few.yaml"
+    task = "\ntask: {data: letters, options: {flips: 0, shift: 0, n: 4}, validation: 2}\n"
+    path.write_text(f"include: {ROOT / 'netlists' / 'letters.yaml'}\ncircuit: few{task}")
+    for given in ("letters", None):
+        session = mgd.Session(mgd.load(path), target="numpy")
+        session.set_data(given)
+        assert len(session.dataset.x_train) == 2
+    with pytest.raises(RunError, match="names no data"):
+        mgd.Session(mgd.load(ROOT / "netlists" / "lif_reward.yaml"), target="numpy").set_data()

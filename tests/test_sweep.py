@@ -133,6 +133,7 @@ def test_what_a_grid_says():
         (["--grid", "seed=0..x"], "no range"),
         (["--grid", "seed=0..1", "--grid", "seed=2"], "swept already"),
         (["--grid", "seed=1,1"], "each of them once"),
+        (["--grid", "eta=1,2/2"], "each of them once"),
         (["--grid", "seed=-1..1"], "whole numbers of at least 0"),
         (["--grid", "seed=a"], "whole numbers"),
         (["--grid", "seed=0,99999999999999999999"], "whole numbers of at least 0, below 2**63"),

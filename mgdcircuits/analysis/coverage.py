@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from mgdcircuits.analysis.moments import Law
-from mgdcircuits.circuit.circuit import Coupling
+from mgdcircuits.circuit.circuit import Circuit, Coupling
 from mgdcircuits.codegen.evaluating import evaluate
 from mgdcircuits.errors import RunError
 from mgdcircuits.netlist import units
 from mgdcircuits.netlist.evaluation import compute
 from mgdcircuits.netlist.functions import CONSTANTS, FUNCTIONS
-from mgdcircuits.netlist.spec import LearningSpec, Perturb, Sharing, Site
-from mgdcircuits.netlist.syntax import ExpressionError, UnknownName, names, parse
+from mgdcircuits.netlist.spec import LearningSpec, Perturb, Role, Sharing, Site
+from mgdcircuits.netlist.syntax import ExpressionError, UnknownName, calls, names, parse
 from mgdcircuits.session import Session
 
 EQUAL = 1e-3
@@ -185,6 +185,7 @@ def check_estimates(session: Session, system: LearningSpec) -> dict[str, float]:
         silent = False
     if not silent:
         raise RunError(f"{session.circuit.name}: its cost is measured with noise, which this theory does not know of")
+    _check_noise(session.circuit)
     scales = {}
     for site in system.sites:
         values = values_of(session, system.perturb, site.block)
@@ -194,6 +195,20 @@ def check_estimates(session: Session, system: LearningSpec) -> dict[str, float]:
         each = ", ".join(f"{name} {scale:.3g}" for name, scale in scales.items())
         raise RunError(f"the estimates are not the gradient times one number: {each}")
     return {name: float(np.sign(scale)) for name, scale in scales.items()}
+
+
+def _check_noise(circuit: Circuit) -> None:
+    """Refuse random numbers that are drawn while the circuit is evaluated; those of devices are drawn once."""
+    spec = circuit.spec
+    written = {
+        f"{o.name}.{v.name}": v.expression for o in spec.things for v in o.variables if v.role is not Role.DEVICE
+    }
+    if spec.cost is not None:
+        written[spec.cost.name] = spec.cost.expression
+    for name, expression in written.items():
+        drawn = sorted(n for n in calls(expression or "0") if n in FUNCTIONS and FUNCTIONS[n].is_random)
+        if drawn:
+            raise RunError(f"{name} is noisy ({drawn[0]}() in its equation), which this theory does not know of")
 
 
 def _weight(site: Site, values: Mapping[str, float]) -> float:

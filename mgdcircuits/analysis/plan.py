@@ -190,7 +190,9 @@ def _chosen(dataset: xr.Dataset, at: dict[str, str]) -> tuple[xr.Dataset, dict[s
             raise RunError(f"{found}; choose one of its values with --at {name}=VALUE: {shown}")
         dataset, point[name] = dataset.isel({name: same[0]}), values[same[0]]
     if at:
-        raise RunError(f"{', '.join(at)} cannot be chosen; there is {', '.join(others) or 'nothing to choose'}")
+        compared = [name for name in (WINDOW, RATE, SEED) if name in at]
+        why = f"all values of {', '.join(compared)} are compared" if compared else f"{', '.join(at)} is not swept"
+        raise RunError(f"{why}; --at may choose {', '.join(others) or 'nothing here'}")
     return dataset, point
 
 

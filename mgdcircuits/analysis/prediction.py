@@ -37,7 +37,8 @@ def predict(session: Session, law: Law = BERNOULLI) -> Prediction:
     ----------
     session
         Of one member, with samples presented; its rule is one system of weight or node perturbation that forms
-        dC*theta or dC*theta_post*x_pre. Some blocks may perturb weights, and others nodes.
+        dC*theta or dC*theta_post*x_pre. Some blocks may perturb weights, and others nodes. Where the estimate converges to the
+        gradient times a number, lengths are in units of that.
     law
         Of the codes, which must be independent draws of it.
 
@@ -63,7 +64,7 @@ def predict(session: Session, law: Law = BERNOULLI) -> Prediction:
     of_weights = parameters.keys() - of_nodes
     for name in of_weights:
         _check_weights(system, perturb, parameters[name], own_codes)
-        _check_signs(signs, dict.fromkeys(parameters[name], 1.0))
+        _check_signs(signs, {p: _weight_gain(session, system, p) for p in parameters[name]})
     layers = node_layers(session) if of_nodes else {}
     exact = session.exact_gradient() if of_weights else {}
     block_of = {site.parameter: site.block for site in system.sites}
@@ -90,6 +91,14 @@ def _check_weights(system: LearningSpec, perturb: Perturb, parameters: list[str]
         )
     if block in own_codes:
         raise RunError(f"{parameters[0]} is perturbed by codes of each sample, which this theory covers for nodes only")
+
+
+def _weight_gain(session: Session, system: LearningSpec, parameter: str) -> float:
+    """Slope of the circuit by the perturbation of a parameter over that by the parameter itself: 1 or -1."""
+    (theta,) = [site.theta for site in system.sites if site.parameter == parameter]
+    assert theta is not None
+    variables = session.circuit.variables
+    return _gain(session.program, variables[theta][2].name, variables[parameter][2].name)
 
 
 def _system(session: Session) -> tuple[LearningSpec, Perturb]:
@@ -266,14 +275,14 @@ def _reader(program: Program, array: str):
 
 
 def _gain(program: Program, node: str, array: str) -> float:
-    """Slope of a neuron by an array over that by its node perturbation: 1 where both are added, -1 for y = f(I - b)."""
+    """Slope of an equation by an array over that by a perturbation: 1 where both are added, -1 for y = f(I - b)."""
     kernel, theta = _reader(program, node)
     name = next((n for n, o in kernel.operands.items() if isinstance(o, Read) and o.array.name == array), None)
     expression = to_sympy(kernel.statements[-1].expression)
     slopes = [sympy.diff(expression, sympy.Symbol(n, real=True)) for n in (name or "", theta)]
     gain = sympy.simplify(slopes[0] / slopes[1])
     if abs(gain) != 1:
-        raise RunError(f"{node} and {array} do not enter the neuron side by side; the ratio of their slopes is {gain}")
+        raise RunError(f"{node} and {array} do not enter an equation side by side; the ratio of their slopes is {gain}")
     return float(gain)
 
 

@@ -39,8 +39,16 @@ def timestep(t, dt):
     return np.floor((t + 1e-3 * dt) / dt)
 
 
+def power(base, exponent):
+    """`base**exponent`, also of a whole number to a negative one, which numpy refuses."""
+    if np.asarray(base).dtype.kind in "iu" and np.any(np.asarray(exponent) < 0):
+        base = np.asarray(base, dtype=np.float64)
+    return base**exponent
+
+
 NAMESPACE = {
     "int_": int_,
+    "power": power,
     "clip": clip,
     "exprel": exprel,
     "walsh_sign": walsh_sign,

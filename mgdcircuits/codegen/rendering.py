@@ -19,6 +19,11 @@ class _Numpy(NumpyNodeRenderer):
     def render_func(self, node):
         return {"int": "int_", "min": "minimum", "max": "maximum"}.get(node.id, node.id)
 
+    def render_BinOp(self, node):  # noqa: N802, Brian2's naming
+        if isinstance(node.op, ast.Pow):
+            return f"power({self.render_node(node.left)}, {self.render_node(node.right)})"
+        return super().render_BinOp(node)
+
 
 class _Cpp(CPPNodeRenderer):
     def render_func(self, node):

@@ -96,7 +96,7 @@ def reduced(
     )
     if found is None:
         return None
-    loose = _outside_reductions(parse(expanded)) & (set(objects.words()) | {"target"})
+    loose = outside_reductions(parse(expanded)) & (set(objects.words()) | {"target"})
     sizes = objects.words()
     found_in = {n: objects.find(n) for n in loose}
     loose = {n for n, at in found_in.items() if at is None or product(objects.populations[at[0]].shape) > 1}
@@ -115,13 +115,14 @@ def reduced(
     return expressions.parameters.finish(expanded, set(full))
 
 
-def _outside_reductions(node: ast.AST) -> set[str]:
+def outside_reductions(node: ast.AST) -> set[str]:
+    """Names that an expression reads outside of `sum`, `mean` and the like."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         reduces = node.func.id in REDUCTION_NAMES and not (node.func.id == "max" and len(node.args) > 1)
-        return set() if reduces else set().union(*(_outside_reductions(a) for a in node.args), set())
+        return set() if reduces else set().union(*(outside_reductions(a) for a in node.args), set())
     if isinstance(node, ast.Name):
         return {node.id}
-    return set().union(*(_outside_reductions(child) for child in ast.iter_child_nodes(node)), set())
+    return set().union(*(outside_reductions(child) for child in ast.iter_child_nodes(node)), set())
 
 
 def _same_sizes(tree: ast.AST, text: Text, what: str, objects: Objects, report: Report) -> None:
@@ -129,7 +130,7 @@ def _same_sizes(tree: ast.AST, text: Text, what: str, objects: Objects, report: 
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in REDUCTION_NAMES):
             continue
-        inner = set().union(*(_outside_reductions(a) for a in node.args), set())
+        inner = set().union(*(outside_reductions(a) for a in node.args), set())
         sizes = {n: product(objects.populations[p[0]].shape) for n in sorted(inner) if (p := objects.find(n))}
         if len(set(sizes.values())) > 1:
             listed = ", ".join(f"`{n}` has {s}" for n, s in sizes.items())

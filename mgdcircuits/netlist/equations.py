@@ -253,6 +253,8 @@ def _flag_problems(equation: Equation) -> Iterator[tuple[str, str]]:
             )
     for word in sorted({word for word in words if words.count(word) > 1}):
         yield f"the flag {word!r} stands twice at {equation.name}", "write it once"
+    if "plastic" in words and "per sample" in words:
+        yield "a plastic parameter per sample: the samples of a batch share what is learned", "remove `per sample`"
     for group in EXCLUSIVE:
         both = [word for word in group if word in words]
         if len(both) > 1:

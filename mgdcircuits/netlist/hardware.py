@@ -9,9 +9,9 @@ from types import MappingProxyType
 
 from mgdcircuits.netlist.checks.expressions import Expressions
 from mgdcircuits.netlist.checks.registry import reading_rule
-from mgdcircuits.netlist.costs import Measured, cost_scope
+from mgdcircuits.netlist.costs import Measured, cost_scope, outside_reductions
 from mgdcircuits.netlist.document import Doc, Document, PerturbationDoc
-from mgdcircuits.netlist.expressions import FUNCTIONS, ExpressionError, calls, evaluate, names
+from mgdcircuits.netlist.expressions import FUNCTIONS, ExpressionError, calls, evaluate, names, parse
 from mgdcircuits.netlist.kinds import expected_of
 from mgdcircuits.netlist.objects import Objects
 from mgdcircuits.netlist.parameters import RUNTIME, SECOND
@@ -28,6 +28,7 @@ from mgdcircuits.netlist.spec import (
     Variable,
     VariableKind,
 )
+from mgdcircuits.netlist.topologies import product
 from mgdcircuits.netlist.units import DIMENSIONLESS
 
 HARDWARE_UNITS = reading_rule(
@@ -181,9 +182,26 @@ def _section(
             tolerated=lambda n: objects.any_broken,
         )
         entries[key] = expressions.parameters.finish(text, set(places)) if found is not None else str(text)
+        if found is not None and places:
+            _check_reduced(key, text, places, objects, expressions)
         if found is not None and not names(text) & set(places):
             _check_value(key, text, expressions)
     return MappingProxyType(entries)
+
+
+def _check_reduced(
+    key: str, text: Text, places: Mapping[str, Dimensions], objects: Objects, expressions: Expressions
+) -> None:
+    """Whether what differs between units or synapses is added up."""
+    single = set(cost_scope(objects)) - {
+        f"{v.name}_{p.name}" for p in objects.populations.values() if product(p.shape) > 1 for v in p.variables
+    }
+    if loose := sorted(outside_reductions(parse(text)) & set(places) - single):
+        listed = ", ".join(f"`{name}`" for name in loose)
+        expressions.report.add(
+            HARDWARE_VALUE, text.at, f"`{key}: {text}` has a value for every unit or synapse of {listed}", "one number",
+            "write `sum(...)`",
+        )  # fmt: skip
 
 
 def _is_drawn(text: str) -> bool:

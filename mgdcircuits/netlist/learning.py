@@ -16,7 +16,7 @@ from mgdcircuits.netlist.expressions import (
 from mgdcircuits.netlist.inference import infer_states
 from mgdcircuits.netlist.kinds import expected_of, truth
 from mgdcircuits.netlist.objects import Objects
-from mgdcircuits.netlist.parameters import SECOND, Parameters
+from mgdcircuits.netlist.parameters import RESERVED_NAME, SECOND, Parameters
 from mgdcircuits.netlist.perturbations import Perturbations
 from mgdcircuits.netlist.sites import Sites
 from mgdcircuits.netlist.source import Text
@@ -58,6 +58,15 @@ class Learning:
 
     def system(self, name: str, doc: LearningDoc) -> LearningSpec | None:
         """One learning system."""
+        if not is_identifier(name):
+            self.report.add(
+                RESERVED_NAME,
+                getattr(name, "at", doc.at),
+                f"`{name}` as the name of a learning system",
+                "letters, digits and `_`",
+            )
+            return None
+        name = str(name)
         passes = self.perturbations.passes(doc)
         perturb = self.perturbations.perturb(doc, passes)
         scope = self._signal_scope(passes)

@@ -102,7 +102,7 @@ def load_circuit(
     systems = tuple(
         system
         for name, doc in document.learning.items()
-        if isinstance(doc, LearningDoc) and (system := learning.system(str(name), doc)) is not None
+        if isinstance(doc, LearningDoc) and (system := learning.system(name, doc)) is not None
     )
     _tell_iteration(parameters, systems, trial)
     spec = CircuitSpec(

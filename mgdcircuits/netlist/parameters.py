@@ -39,6 +39,11 @@ RUNTIME: dict[str, Dimensions] = {
 """Words whose value changes while the circuit runs. A parameter that uses one stays a formula."""
 
 RESERVED = frozenset(RUNTIME) | {"iteration", "element", "target", "estimate", "request", "G", "scale"}
+GROUP_WORDS = frozenset({
+    "i", "j", "N", "N_pre", "N_post", "N_incoming", "N_outgoing", "i_pre", "i_post", "lastspike", "lastupdate",
+    "not_refractory", "t_in_timesteps", "writes", "new_x",
+})  # fmt: skip
+"""What each population, coupling or rule calls something of its own, which would hide a parameter of this name there."""
 CLOCKS = ("dt", "tau_p", "tau_x", "tau_theta", "tau_hp")
 DEFAULT_CLOCKS = {"tau_p": "1*second", "tau_x": "iteration", "tau_theta": "iteration"}
 
@@ -90,6 +95,8 @@ class Parameters:
         kind = language_of(name)
         if kind:
             kind = f"a word of {kind}"
+        elif name in GROUP_WORDS:
+            kind = "a word of equations and rules"
         elif not is_identifier(str(name)):
             kind = "not a name"
         elif name in FUNCTIONS or name in REDUCTIONS:

@@ -10,6 +10,7 @@ import numpy as np
 from mgdcircuits.arguments import check_choices
 from mgdcircuits.circuit.circuit import Circuit
 from mgdcircuits.datasets import NAMES, Dataset, as_dataset, from_arrays
+from mgdcircuits.datasets.of_task import dataset_of
 from mgdcircuits.recording import Recorder
 from mgdcircuits.rows import Rows
 from mgdcircuits.session import Session
@@ -17,7 +18,6 @@ from mgdcircuits.stopping import Condition
 from mgdcircuits.sweeps.grid import DATA
 from mgdcircuits.sweeps.plan import Plan
 from mgdcircuits.sweeps.worker import resolved
-from mgdcircuits.training import dataset_of
 
 
 def check(plan: Plan, data: Any, data_dir: str | Path | None, local: bool) -> None:

@@ -181,14 +181,35 @@ def test_only_one_member(tmp_path):
     ("change", "message"),
     [
         ("weights: {{replace: {{I_post: sinh(w + theta_w)*x_pre}}}}", r"predicted for couplings weight\*x_pre"),
-        ("tanh: {{replace: {{x: tanh(I + b + theta_b + 0.1*theta)}}}}", "do not enter the neuron side by side"),
-        ("tanh: {{replace: {{x: tanh(I + b + theta_b) + theta}}}}", "do not enter the neuron side by side"),
+        ("tanh: {{replace: {{x: tanh(I + b + theta_b + 0.1*theta)}}}}", "do not enter an equation side by side"),
+        ("tanh: {{replace: {{x: tanh(I + b + theta_b) + theta}}}}", "do not enter an equation side by side"),
     ],
 )
 def test_what_node_perturbation_does_not_cover(tmp_path, change, message):
     session = presented(circuit(tmp_path, f"{NODES}kinds: {{{{{change}}}}}\n"))
     with pytest.raises(RunError, match=message):
         predict(session)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("weights: {{replace: {{I_post: (2*w + theta_w)*x_pre}}}}", "side by side; the ratio of their slopes is 2"),
+        ("weights: {{replace: {{I_post: w*(1 + theta_w)*x_pre}}}}", "side by side; the ratio of their slopes is"),
+        ("weights: {{replace: {{I_post: (w - theta_w)*x_pre}}}}", "goes against the gradient"),
+        ("tanh: {{replace: {{x: tanh(I + b + theta_b + 0.1*randn_pass())}}}}", r"conv.x is noisy \(randn_pass\(\)"),
+    ],
+)
+def test_what_weight_perturbation_does_not_cover(tmp_path, change, message):
+    session = presented(circuit(tmp_path, f"{WEIGHTS}kinds: {{{{{change}}}}}\n"))
+    with pytest.raises(RunError, match=message):
+        predict(session)
+
+
+def test_a_noisy_cost_is_not_covered(tmp_path):
+    noisy = 'cost: {{C: "cross_entropy(x_logits, target) + 1e-3*randn()"}}\n'
+    with pytest.raises(RunError, match=r"C is noisy \(randn\(\) in its equation\)"):
+        predict(presented(circuit(tmp_path, WEIGHTS + noisy)))
 
 
 ONE = "(C.plus - C.clean)*theta/delta**2"
