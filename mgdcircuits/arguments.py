@@ -12,7 +12,9 @@ from mgdcircuits.circuit.circuit import Circuit
 from mgdcircuits.divergence import ON_NAN
 from mgdcircuits.errors import RecordError, RunError
 from mgdcircuits.netlist.checks.registry import Report
+from mgdcircuits.netlist.expressions import names, parse_statements
 from mgdcircuits.netlist.source import leaves, read
+from mgdcircuits.netlist.spec import Sharing
 from mgdcircuits.randomness import SEEDS
 from mgdcircuits.spiking import refuse_cpp
 
@@ -79,6 +81,30 @@ def number_type(dtype: Any) -> np.dtype:
     if found is None or found.name not in DTYPES:
         raise RunError(f"dtype {dtype!r} is not possible; expected one of {', '.join(DTYPES)}")
     return found
+
+
+def check_batch(circuit: Circuit, batch: int) -> None:
+    """Refuse writes that read what is computed for each sample, where a batch has several.
+
+    `check` looks at the batch of the netlist.
+
+    Raises
+    ------
+    RunError
+        With what reads what.
+    """
+    for system in circuit.spec.learning if batch > 1 else ():
+        for site in system.sites:
+            owner = circuit.variables[site.parameter][0].spec
+            differ = {v.name for v in owner.variables if v.sharing is Sharing.REPLICA}
+            for key, block in (("update", site.update), ("on_write", site.on_write)):
+                statements = parse_statements(block)
+                read = set().union(*(names(s.value) for s in statements)) - {s.target for s in statements}
+                if word := next(iter(sorted(read & differ)), None):
+                    raise RunError(
+                        f"batch={batch}: `{key}` of {site.parameter} reads `{word}`, which is computed for each sample; "
+                        "put it into `estimate`, or take batch=1"
+                    )
 
 
 def whole(name: str, value: Any, least: int = 1) -> int:

@@ -269,9 +269,13 @@ class Recorder:
             raise RecordError(
                 f"{_at(entry)}record: {entry.variable}: spikes of all units are recorded; expected no units or passes"
             )
-        self._add_events(Spikes(population, self._session.members * self._session.batch > 1, self._period(entry)))
+        self._add_events(
+            entry, Spikes(population, self._session.members * self._session.batch > 1, self._period(entry))
+        )
 
-    def _add_events(self, events: Spikes | Trace) -> None:
+    def _add_events(self, entry: RecordSpec, events: Spikes | Trace) -> None:
+        for declared in events.declarations():
+            self._check_name(entry, declared.name)
         if isinstance(events, Spikes) and events.period is not None:
             self.clocked_events.append((events.period, events))
         else:
@@ -290,7 +294,7 @@ class Recorder:
         name = f"{trace.name}_unit"
         self._coordinate(_coordinate(name, f"unit of {word}"), np.array(units))
         self.sizes |= {name: len(units), f"{trace.name}_replica": trace.replicas}
-        self._add_events(trace)
+        self._add_events(entry, trace)
 
     def _add(self, entry: RecordSpec) -> None:
         session = self._session

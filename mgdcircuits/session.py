@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mgdcircuits import checkpoint
-from mgdcircuits.arguments import check_choices, check_circuit, finite, number_type, whole
+from mgdcircuits.arguments import check_batch, check_choices, check_circuit, finite, number_type, whole
 from mgdcircuits.circuit import builder
 from mgdcircuits.circuit.circuit import Circuit
 from mgdcircuits.circuit.clocks import value_of
@@ -100,6 +100,7 @@ class Session(SpikingSession):
         task = circuit.spec.task
         self.circuit = circuit
         self.batch = (task.batch if task else 1) if batch is None else whole("batch", batch)
+        check_batch(circuit, self.batch)
         self.seeds = seeds_of(seed, whole("members", members))
         self.members = len(self.seeds)
         self.target_name = target

@@ -250,3 +250,9 @@ def test_beyond_a_measured_curve_a_run_stops(tmp_path, target):
     made = circuit(tmp_path, ["write: {time: 1*us}"], replace={"initial: {w": write})
     with pytest.raises(mgd.RunError, match=r"infinite or not a number: hidden.w.* outside pulse.csv"):
         session(made, target).step(2000)
+
+
+@pytest.mark.parametrize("energy", ["sum(w*V_pre**2)*pjoule", "tau_p*watt", "dt*watt", "max(V_output)**2*pjoule"])
+def test_energies_of_one_number(tmp_path, energy):
+    made = circuit(tmp_path, [f"inference: {{energy: {energy}}}"], replace={"{tau_p: 2*us,": "{dt: 1*us, tau_p: 2*us,"})
+    assert made.spec.hardware.inference["energy"]

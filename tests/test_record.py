@@ -321,10 +321,14 @@ def test_longer_words_in_a_dataset_that_was_read(tmp_path):
             "accuracy is that of the rows .*; expected no every",
         ),
         ({"record": "[output.b, {variable: output.b, every: 2*iteration}]"}, "output.b is named twice"),
+        ({"include": LIF, "record": "[lif.v, {variable: lif.v, every: dt}]"}, "lif.v is named twice"),
+        ({"include": LIF, "record": "[{variable: lif.v, every: dt}, lif.v]"}, "lif.v is named twice"),
+        ({"include": LIF, "record": "[spikes_lif, spikes_lif]"}, "spikes_lif is named twice"),
         ({"record": "[output.w, {variable: output.w, units: '0:1'}]"}, "output.w is named twice"),
     ],
 )
 def test_a_name_in_a_dataset_is_that_of_one_variable(change, message):
-    text = f"include: {XOR}\ncircuit: own\n" + "".join(f"{key}: {value}\n" for key, value in change.items())
+    given = {"include": XOR, "circuit": "own"} | change
+    text = "".join(f"{key}: {value}\n" for key, value in given.items())
     with pytest.raises(RecordError, match=message):
         mgd.train(mgd.load(text), iterations=2, target="numpy", progress=False)

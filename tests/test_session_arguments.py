@@ -220,3 +220,21 @@ def test_a_session_learns_from_what_the_task_says(tmp_path):
         assert len(session.dataset.x_train) == 2
     with pytest.raises(RunError, match="names no data"):
         mgd.Session(mgd.load(ROOT / "netlists" / "lif_reward.yaml"), target="numpy").set_data()
+
+
+def test_writes_read_what_is_computed_for_each_sample_at_batch_1_only(xor):
+    """Of a population, whose numbers are those of the one sample then."""
+    text = xor.spec.text.replace("-eta/K*G,", "-eta/K*G*(1 - x),").replace("theta_w: delta*bernoulli(), ", "")
+    bias_only = mgd.load(text)
+    found = []
+    for target in ("numpy", "cpp"):
+        session = mgd.Session(bias_only, target=target, data="xor", dtype="float64", seed=1)
+        before = session.parameters["hidden_layer.b"].copy()
+        session.step(3)
+        found.append(session.parameters["hidden_layer.b"] - before)
+    assert found[0].any()
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-9)
+    with pytest.raises(
+        RunError, match=r"batch=4: `update` of hidden_layer.b reads `x`, which is computed for each sample"
+    ):
+        mgd.Session(bias_only, batch=4)

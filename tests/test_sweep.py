@@ -222,6 +222,10 @@ def test_a_worker_reads_the_file_where_it_still_says_the_same(monkeypatch, tmp_p
     assert found.file == "<text>" and found.parameters["eta"] == 3
 
 
+def test_large_seeds_are_different_values():
+    assert len(as_grid({"seed": [2**62, 2**62 + 1], "data": ["1.csv", "1.0.csv"]})) == 4
+
+
 def test_iterations_are_given_or_swept(capfd):
     status, _, err = call(capfd, "sweep", XOR, "--grid", "seed=0,1")
     assert status == 2 and "--iterations" in err
@@ -394,7 +398,7 @@ def test_a_sweep_with_another_table_is_refused(sweep, tmp_path):
     first = sweep(mgd.load(netlist), {"seed": range(2)}, **options)
     assert sweep(mgd.load(netlist), {"seed": range(2)}, **options).identical(first)
     table.write_text("g (1), eta (1)\n0, 2\n2, 3\n")
-    with pytest.raises(RunError, match="a sweep of another netlist"):
+    with pytest.raises(RunError, match="a sweep of tables = .*eta.csv"):
         sweep(mgd.load(netlist), {"seed": range(2)}, **options)
 
 

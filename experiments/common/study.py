@@ -111,8 +111,8 @@ def iterations_to(run: xr.Dataset, goals: tuple[float, ...], name: str = "accura
 
 
 def median(values: np.ndarray) -> float:
-    """The median where some values may be infinite, as it is then if half of them are; infinite of none."""
-    return float(np.median(values)) if len(values) else np.inf
+    """The median where some values may be infinite or missing, as it is then if half of them are; infinite of none."""
+    return float(np.median(np.where(np.isnan(values), np.inf, values))) if len(values) else np.inf
 
 
 def exponent(x: np.ndarray, values: np.ndarray, draws: int = 2000) -> tuple[float, float, float]:

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from mgdcircuits.analysis.moments import Law
-from mgdcircuits.circuit.circuit import Circuit, Coupling
+from mgdcircuits.circuit.circuit import Coupling
+from mgdcircuits.circuit.program import Random, Read, steps
 from mgdcircuits.codegen.evaluating import evaluate
 from mgdcircuits.errors import RunError
 from mgdcircuits.netlist import units
 from mgdcircuits.netlist.evaluation import compute
 from mgdcircuits.netlist.functions import CONSTANTS, FUNCTIONS
-from mgdcircuits.netlist.spec import LearningSpec, Perturb, Role, Sharing, Site
-from mgdcircuits.netlist.syntax import ExpressionError, UnknownName, calls, names, parse
+from mgdcircuits.netlist.spec import LearningSpec, Perturb, Sharing, Site
+from mgdcircuits.netlist.syntax import ExpressionError, UnknownName, names, parse
 from mgdcircuits.session import Session
 
 EQUAL = 1e-3
@@ -185,7 +186,7 @@ def check_estimates(session: Session, system: LearningSpec) -> dict[str, float]:
         silent = False
     if not silent:
         raise RunError(f"{session.circuit.name}: its cost is measured with noise, which this theory does not know of")
-    _check_noise(session.circuit)
+    _check_noise(session)
     scales = {}
     for site in system.sites:
         values = values_of(session, system.perturb, site.block)
@@ -197,18 +198,21 @@ def check_estimates(session: Session, system: LearningSpec) -> dict[str, float]:
     return {name: float(np.sign(scale)) for name, scale in scales.items()}
 
 
-def _check_noise(circuit: Circuit) -> None:
-    """Refuse random numbers that are drawn while the circuit is evaluated; those of devices are drawn once."""
-    spec = circuit.spec
-    written = {
-        f"{o.name}.{v.name}": v.expression for o in spec.things for v in o.variables if v.role is not Role.DEVICE
-    }
-    if spec.cost is not None:
-        written[spec.cost.name] = spec.cost.expression
-    for name, expression in written.items():
-        drawn = sorted(n for n in calls(expression or "0") if n in FUNCTIONS and FUNCTIONS[n].is_random)
-        if drawn:
-            raise RunError(f"{name} is noisy ({drawn[0]}() in its equation), which this theory does not know of")
+def _check_noise(session: Session) -> None:
+    """Refuse random numbers that an evaluation draws for the cost; those of devices are drawn once."""
+    needed = {"cost"}
+    for step in reversed(list(steps(session.program.evaluate))):
+        written = {step.rename.get(array.name, array.name) for array in step.kernel.writes.values()}
+        if not written & needed:
+            continue
+        for operand in step.kernel.operands.values():
+            if isinstance(operand, Random):
+                noisy = ", ".join(sorted(written))
+                raise RunError(
+                    f"{noisy} is noisy ({operand.function}() in its equation), which this theory does not know of"
+                )
+            if isinstance(operand, Read):
+                needed.add(step.rename.get(operand.array.name, operand.array.name))
 
 
 def _weight(site: Site, values: Mapping[str, float]) -> float:

@@ -14,7 +14,7 @@ from mgdcircuits.analysis.theory import Convergence, NodeLayer, combined, node_p
 from mgdcircuits.circuit import builder, gradient
 from mgdcircuits.circuit.circuit import Circuit, Coupling, Population
 from mgdcircuits.circuit.derivatives import derivative, to_sympy
-from mgdcircuits.circuit.program import Array, Node, Program, Read, steps
+from mgdcircuits.circuit.program import Array, Kernel, Node, Program, Read, steps
 from mgdcircuits.circuit.topology import Conv2d, Dense, Sparse
 from mgdcircuits.codegen.numpy_target import NumpyTarget
 from mgdcircuits.errors import RunError
@@ -97,8 +97,12 @@ def _weight_gain(session: Session, system: LearningSpec, parameter: str) -> floa
     """Slope of the circuit by the perturbation of a parameter over that by the parameter itself: 1 or -1."""
     (theta,) = [site.theta for site in system.sites if site.parameter == parameter]
     assert theta is not None
-    variables = session.circuit.variables
-    return _gain(session.program, variables[theta][2].name, variables[parameter][2].name)
+    pair = [session.circuit.variables[name][2].name for name in (theta, parameter)]
+    readers = [step.kernel for step in steps(session.program.evaluate) if _called(step.kernel, pair[0])]
+    gains = [_ratio(kernel, *pair) for kernel in readers]
+    if not gains or any(gain != gains[0] for gain in gains):
+        raise RunError(f"{theta} is read by {len(gains)} equations, and not beside {parameter} in the same way in all")
+    return gains[0]
 
 
 def _system(session: Session) -> tuple[LearningSpec, Perturb]:
@@ -276,10 +280,17 @@ def _reader(program: Program, array: str):
 
 def _gain(program: Program, node: str, array: str) -> float:
     """Slope of an equation by an array over that by a perturbation: 1 where both are added, -1 for y = f(I - b)."""
-    kernel, theta = _reader(program, node)
-    name = next((n for n, o in kernel.operands.items() if isinstance(o, Read) and o.array.name == array), None)
+    return _ratio(_reader(program, node)[0], node, array)
+
+
+def _called(kernel: Kernel, array: str) -> str | None:
+    """What a step calls an array that it reads."""
+    return next((n for n, o in kernel.operands.items() if isinstance(o, Read) and o.array.name == array), None)
+
+
+def _ratio(kernel: Kernel, node: str, array: str) -> float:
     expression = to_sympy(kernel.statements[-1].expression)
-    slopes = [sympy.diff(expression, sympy.Symbol(n, real=True)) for n in (name or "", theta)]
+    slopes = [sympy.diff(expression, sympy.Symbol(_called(kernel, n) or "", real=True)) for n in (array, node)]
     gain = sympy.simplify(slopes[0] / slopes[1])
     if abs(gain) != 1:
         raise RunError(f"{node} and {array} do not enter an equation side by side; the ratio of their slopes is {gain}")

@@ -17,6 +17,7 @@ from mgdcircuits.netlist.objects import Objects
 from mgdcircuits.netlist.parameters import RUNTIME, SECOND
 from mgdcircuits.netlist.source import Map, Text
 from mgdcircuits.netlist.spec import (
+    Axis,
     CouplingSpec,
     Dimensions,
     HardwareSpec,
@@ -183,20 +184,24 @@ def _section(
         )
         entries[key] = expressions.parameters.finish(text, set(places)) if found is not None else str(text)
         if found is not None and places:
-            _check_reduced(key, text, places, objects, expressions)
+            _check_reduced(key, text, objects, expressions)
         if found is not None and not names(text) & set(places):
             _check_value(key, text, expressions)
     return MappingProxyType(entries)
 
 
-def _check_reduced(
-    key: str, text: Text, places: Mapping[str, Dimensions], objects: Objects, expressions: Expressions
-) -> None:
-    """Whether what differs between units or synapses is added up."""
-    single = set(cost_scope(objects)) - {
-        f"{v.name}_{p.name}" for p in objects.populations.values() if product(p.shape) > 1 for v in p.variables
-    }
-    if loose := sorted(outside_reductions(parse(text)) & set(places) - single):
+def _check_reduced(key: str, text: Text, objects: Objects, expressions: Expressions) -> None:
+    """Whether variables that differ between units or synapses are added up."""
+    several = set[str]()
+    for thing in objects.every():
+        if isinstance(thing, CouplingSpec) or product(thing.shape) > 1:
+            several |= {
+                f"{v.name}{end}"
+                for v in thing.variables
+                if v.axis is not Axis.SCALAR
+                for end in ("", f"_{thing.name}", "_pre")
+            }
+    if loose := sorted(outside_reductions(parse(text)) & several):
         listed = ", ".join(f"`{name}`" for name in loose)
         expressions.report.add(
             HARDWARE_VALUE, text.at, f"`{key}: {text}` has a value for every unit or synapse of {listed}", "one number",

@@ -69,7 +69,7 @@ class Parameters:
         self.texts: dict[str, Text] = {}
         self.clock_names: list[str] = []
         for name, text in parameters.items():
-            if self._allowed(name):
+            if self._allowed(name) or name in GROUP_WORDS:  # so that it is not unknown, too
                 self.texts[str(name)] = text
         for name, text in clocks.items():
             if str(name) in self.texts:

@@ -151,15 +151,16 @@ def as_grid(grid: Mapping[str, Any], fixed: Iterable[str] = ()) -> Grid:
     for axis in axes:
         if axis.name in set(fixed):
             raise RunError(f"{axis.name} is swept and has one value as well; leave out one of the two")
-        if len({_same(value) for value in axis.values}) < len(axis.values) or not axis.values:
+        alike = axis.values if axis.name in OPTIONS else map(_alike, axis.values)
+        if len(set(alike)) < len(axis.values) or not axis.values:
             raise RunError(f"grid {axis.name}: expected at least one value, and each of them once")
         if axis.name in OPTIONS:
             _check_option(axis, OPTIONS[axis.name])
     return Grid(axes)
 
 
-def _same(value: Value) -> Any:
-    """What two ways to write a value have in common; the text of one that reads names of the netlist."""
+def _alike(value: Value) -> Any:
+    """What two ways to write a value of a parameter have in common; the text of one that reads names of the netlist."""
     try:
         return expressions.evaluate(str(value), {})
     except ExpressionError:

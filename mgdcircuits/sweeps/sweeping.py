@@ -138,7 +138,8 @@ def sweep(
     sent = None if named else as_dataset(data)
     check(plan, data if named else sent, data_dir, scheduler == LOCAL)
     identity = {
-        "netlist": fingerprint(also="\n".join([spec.text, *spec.tables.values()])),
+        "netlist": fingerprint(also=spec.text),
+        **({"tables": {name: fingerprint(also=text) for name, text in spec.tables.items()}} if spec.tables else {}),
         "overrides": {name: str(value) for name, value in spec.overrides.items()},
         "grid": points.as_json(),
         "seed": seed,

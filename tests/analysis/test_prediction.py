@@ -197,7 +197,7 @@ def test_what_node_perturbation_does_not_cover(tmp_path, change, message):
         ("weights: {{replace: {{I_post: (2*w + theta_w)*x_pre}}}}", "side by side; the ratio of their slopes is 2"),
         ("weights: {{replace: {{I_post: w*(1 + theta_w)*x_pre}}}}", "side by side; the ratio of their slopes is"),
         ("weights: {{replace: {{I_post: (w - theta_w)*x_pre}}}}", "goes against the gradient"),
-        ("tanh: {{replace: {{x: tanh(I + b + theta_b + 0.1*randn_pass())}}}}", r"conv.x is noisy \(randn_pass\(\)"),
+        ("tanh: {{replace: {{x: tanh(I + b + theta_b + 0.1*randn_pass())}}}}", r"conv.x is noisy \(randn\(\)"),
     ],
 )
 def test_what_weight_perturbation_does_not_cover(tmp_path, change, message):
@@ -206,9 +206,33 @@ def test_what_weight_perturbation_does_not_cover(tmp_path, change, message):
         predict(session)
 
 
+def test_noise_that_does_not_reach_the_cost_is_covered(tmp_path):
+    """Of a read-out that nothing reads."""
+    base = "      x = tanh(I + b + theta_b + theta) : 1\n"
+    text = SMALL_CONV.read_text()
+    assert base in text
+    (tmp_path / "read_out.yaml").write_text(text.replace(base, base + "      m = x + randn() : 1\n"))
+    own = WEIGHTS.replace("{base}", str(tmp_path / "read_out.yaml"))
+    assert predict(presented(circuit(tmp_path, own))).network == predict(presented(circuit(tmp_path, WEIGHTS))).network
+
+
+def test_a_parameter_of_two_equations_is_covered(tmp_path):
+    """Where its perturbation stands beside it in both."""
+    text = SMALL_CONV.read_text()
+    once = "      I_post = (w + theta_w)*x_pre : 1 (summed)\n"
+    text = text.replace(once, once + once.replace("I_post", "J_post"))
+    text = text.replace("      I : 1\n", "      I : 1\n      J : 1\n").replace(
+        "I + b + theta_b", "(I + J)/2 + b + theta_b"
+    )
+    (tmp_path / "twice.yaml").write_text(text)
+    own = WEIGHTS.replace("{base}", str(tmp_path / "twice.yaml"))
+    found, plain = (predict(presented(circuit(tmp_path, one))).network for one in (own, WEIGHTS))
+    np.testing.assert_allclose([found.across, found.along], [plain.across, plain.along], rtol=1e-4)
+
+
 def test_a_noisy_cost_is_not_covered(tmp_path):
     noisy = 'cost: {{C: "cross_entropy(x_logits, target) + 1e-3*randn()"}}\n'
-    with pytest.raises(RunError, match=r"C is noisy \(randn\(\) in its equation\)"):
+    with pytest.raises(RunError, match=r"cost is noisy \(randn\(\) in its equation\)"):
         predict(presented(circuit(tmp_path, WEIGHTS + noisy)))
 
 

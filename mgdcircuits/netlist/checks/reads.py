@@ -74,11 +74,12 @@ def ambiguous_name(circuit: Circuit, report: Report) -> None:
 
 @rule("write-reads", "a write, and the update that requests it, read what is of the device, not of its neighbours")
 def write_reads(circuit: Circuit, report: Report) -> None:
-    """What differs between samples, and the populations on both sides of a coupling, in `on_write` and `update`."""
+    """The populations on both sides of a coupling, and what is computed for each sample of a batch, in `on_write`, `update`."""
     objects = circuit.objects
+    several = circuit.spec.task is not None and circuit.spec.task.batch > 1
     for thing, template in templates(circuit):
         if isinstance(block := template.texts.get("on_write"), Text):
-            _report_reads("on_write", objects, thing, block, report)
+            _report_reads("on_write", objects, thing, block, several, report)
     for system in circuit.spec.learning:
         doc = circuit.document.learning[system.name]
         update = doc.update if isinstance(doc, LearningDoc) else None
@@ -89,13 +90,13 @@ def write_reads(circuit: Circuit, report: Report) -> None:
             name, _, variable = site.parameter.partition(".")
             for thing in objects.every():  # a population of a chain has the name of its coupling
                 if thing.name == name and variable in {v.name for v in thing.variables}:
-                    _report_reads("update", objects, thing, source.same_place(site.update), report)
+                    _report_reads("update", objects, thing, source.same_place(site.update), several, report)
 
 
 def _report_reads(
-    key: str, objects: Objects, thing: PopulationSpec | CouplingSpec, block: Text, report: Report
+    key: str, objects: Objects, thing: PopulationSpec | CouplingSpec, block: Text, several: bool, report: Report
 ) -> None:
-    differ = {v.name for v in thing.variables if v.sharing is Sharing.REPLICA}
+    differ = {v.name for v in thing.variables if v.sharing is Sharing.REPLICA} if several else set()
     neighbours = set[str]()
     if isinstance(thing, CouplingSpec):
         own = {v.name for v in thing.variables}
@@ -112,7 +113,7 @@ def _report_reads(
             report.add(
                 "write-reads",
                 at,
-                f"`{key}` reads `{name}`{where}, which differs between samples",
+                f"`{key}` reads `{name}`{where}, which is computed for each sample",
                 "what is of the device: its variables, `request` and parameters",
                 "put it into `estimate`",
             )
