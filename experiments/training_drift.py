@@ -5,7 +5,8 @@ python experiments/training_drift.py --full --workers 1 --out experiments/result
 
 A step of normalised length is -eta*G/sqrt(K) for tau_theta = 1 and K perturbed elements of a layer. The mean of G is the
 gradient, and over many more than K iterations its noise averages out. Here each layer takes steps of -eta*gradient/sqrt(K) by
-the exact gradient, with a larger eta. Runs are kept, and shared by processes, as in training_time.py. `--workers`: threads.
+the exact gradient, with a larger eta; backpropagation, which has no noise, is there to compare with. Runs are kept, and
+shared by processes, as in training_time.py. `--workers`: threads.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ from mgdcircuits import cli
 from training_time import AXES, GOALS, PUBLISHED_ETA, aims, collected, published, with_published
 
 PERTURBED = {
+    "backprop": lambda n_nodes, n_parameters: 1,
     "node": lambda n_nodes, n_parameters: n_nodes,
     NODE_OR_WEIGHT: min,
     "weight": lambda n_nodes, n_parameters: n_parameters,
 }
-"""How many elements of a layer each rule perturbs."""
+"""How many elements of a layer each rule perturbs; steps of backpropagation are not shortened."""
 MARKERS = {1: "o", 2: "s", 4: "^"}
 
 
@@ -50,12 +52,12 @@ class Size:
 
 SIZES = {
     "quick": Size(0.5, ((0.4, (1,), 1),)),
-    "full": Size(0.05, ((0.8, (2,), 3), (0.6, (2, 4, 1), 10), (0.8, (4, 1), 3), (0.8, (2, 4, 1), 10))),
+    "full": Size(0.05, ((0.8, (1, 2, 4), 10),)),
 }
 
 
 class Run(training_time_run.Run):
-    """A run of a rule of perturbation whose estimate is exact."""
+    """A run of a rule whose estimate is exact."""
 
     _exact = True
 
@@ -157,7 +159,7 @@ def draw(found: xr.Dataset, measured: xr.Dataset | None, path: Path) -> None:
 
 @study.command
 def main(options: study.Options) -> None:
-    """Train with the mean of the estimates of nodes and weights."""
+    """Train with the mean of the estimates of nodes and weights, and by backpropagation."""
     size = SIZES[options.size]
     SharedStudy(
         name="training_drift",
