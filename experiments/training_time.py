@@ -155,6 +155,7 @@ def compared(found: xr.Dataset) -> Iterator[str]:
     """Our medians beside the published ones, and how often chance alone would take them out of 25 %."""
     if found.attrs["eta"] != PUBLISHED_ETA:
         yield f"eta = {found.attrs['eta']:g}; the published runs have {PUBLISHED_ETA:g}"
+    counted: dict[str, list[tuple[bool, float]]] = {}
     yield f"{'':22}{'goal':>5}{'seeds':>7}{'ours':>10}{'published quartiles':>32}{'ours/published':>16}  chance to be outside"
     for rule, d, goal in np.ndindex(found["iterations"].transpose("rule", "d", "goal", "seed").shape[:3]):
         one = found.isel(rule=rule, d=d, goal=goal)
@@ -165,12 +166,17 @@ def compared(found: xr.Dataset) -> Iterator[str]:
         middle, known = bound(values, one["done"].values)
         ratio, seeds = middle / quartiles[1], int((~np.isnan(values)).sum())
         inside = "" if not known else "within 25 %" if abs(ratio - 1) <= 0.25 else "OUTSIDE"
-        more = "" if known else ">"
+        more, outside = "" if known else ">", chance(quartiles, seeds)
+        if known:
+            counted.setdefault(one["rule"].item(), []).append((abs(ratio - 1) <= 0.25, outside))
         name = f"{one['rule'].item()}, d = {one['d'].item()}"
         yield (
             f"{name:22}{one['goal'].item():5.0%}{seeds:7}{f'{more}{middle:,.0f}':>10}"
-            f"{' '.join(f'{q:,.0f}' for q in quartiles):>32}{f'{more}{ratio:.2f}':>16}  {chance(quartiles, seeds):.0%} {inside}"
+            f"{' '.join(f'{q:,.0f}' for q in quartiles):>32}{f'{more}{ratio:.2f}':>16}  {outside:.0%} {inside}"
         )
+    for rule_name, each in counted.items():
+        within, outside_by_chance = (sum(column) for column in zip(*each, strict=True))
+        yield f"{rule_name}: {within} of {len(each)} medians within 25 %; by chance {outside_by_chance:.1f} would be outside"
 
 
 def paired(found: xr.Dataset) -> Iterator[str]:

@@ -11,10 +11,10 @@ import numpy as np
 from mgdcircuits.circuit.circuit import Circuit
 from mgdcircuits.divergence import ON_NAN
 from mgdcircuits.errors import RecordError, RunError
+from mgdcircuits.netlist.checks.reads import per_sample
 from mgdcircuits.netlist.checks.registry import Report
 from mgdcircuits.netlist.expressions import names, parse_statements
 from mgdcircuits.netlist.source import leaves, read
-from mgdcircuits.netlist.spec import Sharing
 from mgdcircuits.randomness import SEEDS
 from mgdcircuits.spiking import refuse_cpp
 
@@ -96,11 +96,10 @@ def check_batch(circuit: Circuit, batch: int) -> None:
     for system in circuit.spec.learning if batch > 1 else ():
         for site in system.sites:
             owner = circuit.variables[site.parameter][0].spec
-            differ = {v.name for v in owner.variables if v.sharing is Sharing.REPLICA}
             for key, block in (("update", site.update), ("on_write", site.on_write)):
                 statements = parse_statements(block)
                 read = set().union(*(names(s.value) for s in statements)) - {s.target for s in statements}
-                if word := next(iter(sorted(read & differ)), None):
+                if word := next(iter(sorted(read & per_sample(owner))), None):
                     raise RunError(
                         f"batch={batch}: `{key}` of {site.parameter} reads `{word}`, which is computed for each sample; "
                         "put it into `estimate`, or take batch=1"

@@ -35,6 +35,8 @@ ALWAYS = {
 """Words of `record:` that every run has anyway; so is the cost by its own name."""
 GRADIENT = {"cosine", "norm_ratio"}
 """Words that ask for the exact gradient."""
+TAKEN = DECLARED.keys() | ALWAYS | GRADIENT | {ENERGY}
+"""Names of every dataset, and words that mean something else than a variable of the netlist."""
 KEYS = {"variable", "every", "passes", "units"}
 MEND = "leave it out of `record:`, or say what to record instead (--record NAME, --record none)"
 
@@ -231,11 +233,7 @@ class Recorder:
 
     def _check_name(self, entry: RecordSpec, name: str) -> None:
         """A name in the dataset belongs to one variable."""
-        if (
-            name in DECLARED
-            or name in ALWAYS | GRADIENT | {ENERGY}
-            and entry.variable in _own_names(self._session.circuit)
-        ):
+        if name in TAKEN:
             raise RecordError(
                 f"{_at(entry)}record: {entry.variable}: every dataset has a {name} of its own; rename it in the netlist"
             )

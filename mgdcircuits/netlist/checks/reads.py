@@ -93,10 +93,15 @@ def write_reads(circuit: Circuit, report: Report) -> None:
                     _report_reads("update", objects, thing, source.same_place(site.update), several, report)
 
 
+def per_sample(thing: PopulationSpec | CouplingSpec) -> set[str]:
+    """Variables of an object that are computed for each sample, which neither a write nor its request may read in a batch."""
+    return {v.name for v in thing.variables if v.sharing is Sharing.REPLICA}
+
+
 def _report_reads(
     key: str, objects: Objects, thing: PopulationSpec | CouplingSpec, block: Text, several: bool, report: Report
 ) -> None:
-    differ = {v.name for v in thing.variables if v.sharing is Sharing.REPLICA} if several else set()
+    differ = per_sample(thing) if several else set()
     neighbours = set[str]()
     if isinstance(thing, CouplingSpec):
         own = {v.name for v in thing.variables}
