@@ -3,40 +3,39 @@
 python experiments/training_time_tuned.py --quick --workers 1
 python experiments/training_time_tuned.py --full --workers 1 --out experiments/results
 
-The learning rate is tuned with equal effort for all rules at each width. Runs are kept: after Ctrl-C what is there
-is drawn, and the same command goes on. `--workers`: threads.
+The learning rate is tuned with equal effort for all rules at each width. Runs are kept, and shared by processes, as in
+training_time.py. `--workers`: threads.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
-from filelock import FileLock, Timeout
 
 from common import study
 from common.node_or_weight import NODE_OR_WEIGHT
-from common.training_time_figure import bound, draw_tuned, ratio
-from common.training_time_plan import tidy, work_through
+from common.training_time_figure import at_best, bound, draw_tuned, ratio
+from common.training_time_plan import Plan, Planned, SharedStudy, furthest, gathered
 from common.training_time_run import RULES, Place, Point, Run, circuit, next_row
 from mgdcircuits import cli
-from mgdcircuits.errors import RunError
-from training_time import PUBLISHED_ETA, collected, with_published
+from training_time import with_published
 
 TUNING_SEED = 1000  # the first seed of tuning is so many beyond the first of the runs that are reported
+AXES = {"rule": "rule", "d": "d", "eta": "eta", "seed": "seed", "tuning": "tuning"}
 
 
 @dataclass(frozen=True)
 class Tuned:
     """Runs to a goal at the best of some learning rates; for each width the iterations after which tuning is given up.
 
-    All rates run side by side on the tuning seeds, until for one of them all seeds have reached the goal on validation samples:
-    it is the best. Once all seeds of a rate are two thirds there, rates at which no seed is a third there are given up. Other
-    seeds then run at the best rate, judged on the test samples, and are cut off after ten times the iterations of tuning.
+    All rates run side by side on the tuning seeds, row by row, until for one of them the median seed has reached the goal on
+    validation samples: it is the best, or of several that with the larger median accuracy. Once the median of a rate is two
+    thirds there, rates whose median is not a third there are given up. Other seeds then run at the best rate, judged on the
+    test samples, and are cut off after ten times the iterations of tuning.
     """
 
     goal: float
@@ -52,141 +51,120 @@ TUNED = {
     "full": Tuned(
         0.6,
         (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2),
-        2,
         5,
+        10,
         {1: 20_000, 2: 10_000, 4: 5_000, 8: 3_000},
         (*RULES, NODE_OR_WEIGHT),
     ),
 }
 
 
-def candidates(tuned: Tuned, rule: str, d: int, options: study.Options, place: Place) -> dict[float, list[Run]]:
-    """The runs of tuning at each learning rate."""
+def tuning(tuned: Tuned, rule: str, d: int, options: study.Options, place: Place) -> Iterator[Planned]:
+    """What is to be done to tune a learning rate: a row of all rates after another. Its value is `best` of them.
+
+    It ends early, with None, where runs have not come as far as they should: another process is at work on them.
+    """
     first = options.seed + TUNING_SEED
     seeds = range(first, first + tuned.tuning_seeds)
-    return {eta: [Run(Point(rule, d, eta, seed, tuning=True), place) for seed in seeds] for eta in tuned.rates}
-
-
-def best(tuned: Tuned, runs: dict[float, list[Run]], limit: int) -> tuple[float, float] | None:
-    """The learning rate at which the last of the seeds reaches the goal first, and when; None where none does in time."""
-    last = {eta: max(run.found.reached(tuned.goal) for run in each) for eta, each in runs.items()}
-    eta = min(last, key=last.get)
-    return (eta, last[eta]) if last[eta] <= limit else None
-
-
-def tune(tuned: Tuned, d: int, runs: dict[float, list[Run]]) -> tuple[float, float] | None:
-    """Let the candidates run side by side until one of them is the best, or time is up."""
+    runs = {eta: [Run(Point(rule, d, eta, seed, tuning=True), place) for seed in seeds] for eta in tuned.rates}
     n, left = 0, runs
     while n < tuned.most[d] and best(tuned, runs, n) is None:
         n = min(next_row(n), tuned.most[d])
-        for each in left.values():
-            for run in each:
-                run.advance(tuned.goal, n)
-        accuracies = {eta: [run.found.accuracy(n) for run in each] for eta, each in left.items()}
-        if any(min(row) >= tuned.goal * 2 / 3 for row in accuracies.values()):
-            left = {eta: left[eta] for eta, row in accuracies.items() if max(row) >= tuned.goal / 3}
+        row = [run for each in left.values() for run in each]
+        for run in row:
+            yield run, tuned.goal, n
+        if not all(run.found.complete(tuned.goal, n) for run in row):
+            return None
+        accuracies = {eta: median_accuracy(each, n) for eta, each in left.items()}
+        if max(accuracies.values()) >= tuned.goal * 2 / 3:
+            left = {eta: left[eta] for eta, accuracy in accuracies.items() if accuracy >= tuned.goal / 3}
     return best(tuned, runs, n)
 
 
-def tuned_runs(tuned: Tuned, rule: str, d: int, eta: float, options: study.Options, place: Place) -> list[Run]:
-    """The runs that are reported."""
-    seeds = range(options.seed, options.seed + tuned.seeds)
-    return [Run(Point(rule, d, eta, seed), place) for seed in seeds]
+def median_accuracy(runs: list[Run], n: int) -> float:
+    """Of some runs after n iterations, or where they ended before."""
+    return float(np.median([run.found.accuracy(n) for run in runs]))
 
 
-def planned(options: study.Options, place: Place) -> Iterator[tuple[Run, float, int]]:
-    """What is to be done once a learning rate is tuned: a run, its goal, and the iterations after which it is cut off."""
+def best(tuned: Tuned, runs: dict[float, list[Run]], n: int) -> tuple[float, int] | None:
+    """The learning rate at which the median of the seeds is at the goal within n iterations, and that number; None: at none."""
+    there = {eta: study.median(np.array([run.found.reached(tuned.goal) for run in each])) for eta, each in runs.items()}
+    first = min(there.values())
+    if first > n:
+        return None
+    return max((eta for eta in there if there[eta] == first), key=lambda eta: median_accuracy(runs[eta], n)), round(
+        first
+    )
+
+
+def planned(options: study.Options, place: Place) -> Iterator[Planned]:
+    """What is to be done, in order: a run, its goal, and the iterations after which it is cut off."""
     tuned = TUNED[options.size]
     for d in tuned.most:
         for rule in tuned.rules:
-            found = tune(tuned, d, candidates(tuned, rule, d, options, place))
-            if found is None:
-                print(
-                    f"{rule}, d = {d}: no learning rate reaches {tuned.goal:.0%} in {tuned.most[d]:,} iterations",
-                    flush=True,
-                )
-                continue
-            eta, n = found
-            print(f"{rule}, d = {d}: tuned eta = {eta}, {n:,.0f} iterations", flush=True)
-            for run in tuned_runs(tuned, rule, d, eta, options, place):
-                yield run, tuned.goal, 10 * round(n)
+            found = yield from tuning(tuned, rule, d, options, place)
+            if found is not None:
+                eta, n = found
+                for seed in range(options.seed, options.seed + tuned.seeds):
+                    yield Run(Point(rule, d, eta, seed), place), tuned.goal, 10 * n
 
 
-def collect(options: study.Options, place: Place) -> xr.Dataset | None:
-    """Runs at the tuned learning rates, if there are any, and how far those of tuning came: (rule, d, rate, tuning_seed)."""
-    tuned, runs, tuning = TUNED[options.size], [], {}
-    for d in tuned.most:
-        for rule in tuned.rules:
-            tried = candidates(tuned, rule, d, options, place)
-            if result := best(tuned, tried, tuned.most[d]):
-                runs += tuned_runs(tuned, rule, d, result[0], options, place)
-                tuning[rule, d] = [
-                    [(rows.iteration, rows.each[-1][1], rows.seconds) for rows in (run.found for run in each)]
-                    for each in tried.values()
-                ]
-    runs = [run for run in runs if run.found.each]
-    if not runs:
-        return None
-    found = with_published(collected(runs, {run.point: tuned.goal for run in runs}, (tuned.goal,)))
-    missing = np.full((len(tuned.rates), tuned.tuning_seeds, 3), np.nan)
-    each = [[tuning.get((rule, d), missing) for d in found["d"].values] for rule in found["rule"].values]
-    for k, name in enumerate(("done", "accuracy", "seconds")):
-        found[f"tuning_{name}"] = (("rule", "d", "rate", "tuning_seed"), np.array(each)[..., k])
-    return found.assign_coords(rate=list(tuned.rates))
+def collect(plan: Plan, tuned: Tuned) -> xr.Dataset:
+    """What there is: (rule, d, eta, seed, tuning, goal), and the published quartiles.
+
+    `iterations` is infinite where a run was cut off, and missing where it has not come so far yet.
+    """
+    limits = {run.point: limit for run, _, limit in plan}
+    found = gathered([run for run, _, _ in plan], AXES, (tuned.goal,), {"limit": lambda run: limits[run.point]})
+    found["iterations"] = found["iterations"].where(
+        np.isfinite(found["iterations"]) | (found["done"] >= found["limit"])
+    )
+    found = found.drop_vars("limit")
+    found["n_parameters"] = ("d", [circuit("weight", d, 1.0).n_parameters for d in found["d"].values])
+    return with_published(found)
 
 
 def scaling(found: xr.Dataset) -> Iterator[str]:
     """Iterations at tuned learning rates, their exponents over N, and their ratios to those of backpropagation."""
-    goal = found["goal"].item()
+    tried, found, goal = found["eta"].values, at_best(found), found["goal"].item()
     for rule in found["rule"].values:
         one = found.sel(rule=rule, goal=goal)
         values = one["iterations"].transpose("d", "seed").values
         for k, d in enumerate(found["d"].values):
             if np.isnan(values[k]).all():
+                yield f"{rule}, d = {d}: nothing at a best learning rate"
                 continue
             (middle, known), (times, low, high) = bound(values[k], one["done"].values[k]), ratio(found, rule, d)
             more = "" if known else "> "
             against = f"; {times:.1f} ({low:.1f} to {high:.1f}) times backprop" if rule != "backprop" else ""
-            eta = np.nanmax(one["eta"].values[k])
-            yield f"{rule}, d = {d}, eta = {eta:g}: {more}{middle:,.0f} iterations to {goal:.0%}{against}"
+            eta, seeds, cut = one["eta"].values[k], np.isfinite(values[k]), np.isinf(values[k]).sum()
+            spread = f"{values[k][seeds].min():,.0f} to {values[k][seeds].max():,.0f}" if seeds.any() else "none there"
+            edge = " (an end of the list)" if eta in (tried[0], tried[-1]) else ""
+            yield (
+                f"{rule}, d = {d}, eta = {eta:g}{edge}: {more}{middle:,.0f} iterations to {goal:.0%} "
+                f"({seeds.sum()} seeds: {spread}; {cut} cut off){against}"
+            )
         slope, low, high = study.exponent(found["n_parameters"].values.astype(float), values)
         if np.isfinite(slope):
             yield f"{rule}: exponent of N {slope:.2f} ({low:.2f} to {high:.2f})"
 
 
-@contextmanager
-def alone(place: Place) -> Iterator[None]:
-    """For a study whose runs are not shared.
-
-    Raises
-    ------
-    RunError
-        Another process is at work on it.
-    """
-    place.folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(place.folder / "study.lock", timeout=0):
-            yield
-    except Timeout:
-        raise RunError(
-            f"{place.folder}: another process is at work on this study; wait, or give another --out"
-        ) from None
-
-
 @study.command
 def main(options: study.Options) -> None:
     """Measure iterations to an accuracy at tuned learning rates."""
-    folder = options.out / f"training_time_tuned{options.suffix}.parts"
-    place = Place(folder, options.workers, 1000 if options.size == "quick" else None)
-    with alone(place):
-        state = work_through(planned(options, place))
-        if (found := collect(options, place)) is not None:
-            facts = {"processor_seconds": float(found["processor_seconds"].sum()), "state": state}
-            spec = circuit("weight", 1, PUBLISHED_ETA).spec
-            path = study.keep(found.assign_attrs(facts), "training_time_tuned", spec, options)
-            draw_tuned(found, path.with_suffix(".png"))
-            print("\n".join(scaling(found)))
-        tidy(place, state)
+    tuned = TUNED[options.size]
+    SharedStudy(
+        name="training_time_tuned",
+        spec=circuit("weight", 1, 1.0).spec,
+        circuits=[circuit(rule, 1, 1.0) for rule in tuned.rules],
+        axes=AXES,
+        point=Point,
+        planned=lambda place: planned(options, place),
+        collect=lambda plan: collect(furthest(plan), tuned),
+        draw=draw_tuned,
+        table=scaling,
+        judged=1000 if options.size == "quick" else None,
+    ).go_on(options)
 
 
 if __name__ == "__main__":

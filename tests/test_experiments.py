@@ -185,25 +185,22 @@ def test_architectures(tmp_path):
 def test_training_time(name, said, tmp_path):
     """Perturbation takes several times as many iterations as backpropagation, at a common learning rate and at tuned ones.
 
-    Two processes are given the command: either they share the runs, or the second is told that there is a first.
+    Two processes are given the command, and share the runs.
     """
     command = [sys.executable, str(ROOT / "experiments" / f"{name}.py"), "--quick", "--out", str(tmp_path)]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     told = [(*process.communicate(timeout=900), process.returncode) for process in both]
-    if name == "training_time":
-        assert [code for *_, code in told] == [0, 0], told
-    else:
-        assert sorted(code for *_, code in told) == [0, 2], told
-        assert any("another process is at work on this study" in errors for _, errors, _ in told)
+    assert [code for *_, code in told] == [0, 0], told
     assert any(said in printed for printed, *_ in told) and not any("Traceback" in errors for _, errors, _ in told)
     found = xr.open_dataset(tmp_path / f"{name}_quick.nc")
     assert found.attrs["state"] == "finished"
-    slowest = found["iterations"].sel(goal=0.2).max("seed").squeeze("d")
+    reported = found.sel(tuning=False).max("eta").sel(seed=[1, 2]) if "tuning" in found.dims else found
+    slowest = reported["iterations"].sel(goal=0.2).max("seed").squeeze("d")
     assert np.isfinite(slowest).all()
     assert float(slowest.sel(rule=["node", "weight"]).min() / slowest.sel(rule="backprop")) > 2
-    assert (found["iterations"].sel(goal=0.2) <= found["done"]).all()
-    if "rate" in found:
-        assert np.isin(found["eta"], found["rate"].astype(found["eta"].dtype)).all()
+    assert (reported["iterations"].sel(goal=0.2) <= reported["done"]).all()
+    if "tuning" in found.dims:
+        assert (found["done"].sel(tuning=True, seed=1001) > 0).all()  # all rates were tried
     assert (tmp_path / f"{name}_quick.png").stat().st_size > 20_000
     assert not (tmp_path / f"{name}_quick.parts").exists()
 
@@ -348,10 +345,10 @@ def test_training_runs_are_shared(tmp_path, runs, plans, capsys):
     plan = [(first, 1, 5), (second, 1, 5)]
     place.folder.mkdir()
     with FileLock(first.path.with_suffix(".lock")):
-        assert plans.work_through(plan) == "interrupted"
+        assert plans.work_through(lambda: plan) == "interrupted"
     assert not first.found.each and second.found.iteration == 5
     assert f"another process is at work on {first.point}" in capsys.readouterr().out
-    assert plans.work_through(plan) == "finished" and first.found.iteration == 5
+    assert plans.work_through(lambda: plan) == "finished" and first.found.iteration == 5
     plans.tidy(place, "finished")
     assert not place.folder.exists()
 

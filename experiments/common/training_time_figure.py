@@ -102,9 +102,18 @@ def draw_fixed(found: xr.Dataset, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def at_best(found: xr.Dataset) -> xr.Dataset:
+    """Of a study of tuned learning rates the runs that are reported, at the rates that were chosen: (rule, d, seed, ...), and
+    `eta` of (rule, d)."""
+    reported = found.reindex(tuning=[False, True]).sel(tuning=False)  # at first there are none
+    chosen = reported["eta"].where(reported["done"].notnull()).max(("eta", "seed"))
+    return reported.max("eta").assign(eta=chosen).dropna("seed", how="all", subset=["done"])
+
+
 def draw_tuned(found: xr.Dataset, path: Path) -> None:
     """Against size: iterations at tuned learning rates, their ratios to backpropagation's, and the learning rates."""
-    goal = float(found["goal"][0])
+    goal, tried = float(found["goal"][0]), found["eta"].values
+    found = at_best(found)
     figure = Figure(figsize=(15, 4.8), layout="constrained")
     times, ratios, rates = figure.subplots(1, 3)
     n = found["n_parameters"].values
@@ -119,7 +128,7 @@ def draw_tuned(found: xr.Dataset, path: Path) -> None:
         law = f": $N^{{{slope:.2f}}}$ ({low:.2f} to {high:.2f})" if np.isfinite(slope) else ""
         times.plot(n * ASIDE[rule], medians, color=color, lw=1)
         times.plot([], [], "o-", color=color, label=LABELS.get(rule, rule) + law)
-        rates.plot(n * ASIDE[rule], one["eta"].max("seed"), "o-", color=color, label=LABELS.get(rule, rule))
+        rates.plot(n * ASIDE[rule], one["eta"], "o-", color=color, label=LABELS.get(rule, rule))
         if rule in PUBLISHED_RULES:
             times.plot(n, theirs.sel(rule=rule), "x:", color=color, alpha=0.6)
         if rule != "backprop" and "backprop" in found["rule"]:
@@ -136,8 +145,8 @@ def draw_tuned(found: xr.Dataset, path: Path) -> None:
     times.set(ylabel=f"iterations to {goal:.0%} test accuracy", title="$\\eta$ tuned at each size")
     ratios.set(ylabel=f"ratio of iterations to {goal:.0%}", title="against backpropagation (bars: 95 %)")
     rates.set(yscale="log", ylabel="$\\eta$", title="the tuned $\\eta$ (ticks: what was tried)")
-    rates.set_yticks(found["rate"].values, [f"{rate:g}" for rate in found["rate"].values])
-    rates.set_ylim(found["rate"].min() / 1.5, found["rate"].max() * 1.5)
+    rates.set_yticks(tried, [f"{rate:g}" for rate in tried])
+    rates.set_ylim(tried.min() / 1.5, tried.max() * 1.5)
     rates.yaxis.set_minor_formatter(NullFormatter())
     for axes in (times, ratios, rates):
         _finish(axes, found)

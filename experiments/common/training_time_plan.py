@@ -31,35 +31,39 @@ INTERRUPTED, FINISHED = "interrupted", "finished"
 
 
 def tell(run: Run, goal: float, moved: bool) -> None:
-    """Say how far a run is, if it has gone on."""
-    if moved:
-        rows = run.found
-        n = rows.reached(goal)
+    """Say how far a run is, if it has gone on; of one of tuning, which does so row by row, only that it is there."""
+    rows = run.found
+    n = rows.reached(goal)
+    if moved and (np.isfinite(n) or not run.point.tuning):
         found = f"{goal:.0%} after {n:,.0f}" if np.isfinite(n) else f"{goal:.0%} not reached in {rows.iteration:,}"
         print(f"{run.point}: {found} iterations, {rows.seconds:.0f} s", flush=True)
 
 
-def work_through(plan: Plan) -> str:
+def work_through(planned: Callable[[], Plan]) -> str:
     """Let runs go on, one after another; the state of the study then.
 
-    After Ctrl-C it is `interrupted`, and so it is while other processes are at work on some of the runs.
+    What is planned may depend on what its runs have found so far. After Ctrl-C the state is `interrupted`, and so it is while
+    other processes are at work on some of the runs.
     """
-    busy: dict[Point, Planned] = {}
     try:
-        for run, goal, limit in plan:
-            tell(run, goal, run.advance(goal, limit))
-            if run.busy:
-                busy[run.point] = run, goal, limit
+        while True:
+            busy: dict[Point, Planned] = {}
+            for run, goal, limit in planned():
+                tell(run, goal, run.advance(goal, limit))
+                if run.busy:
+                    busy[run.point] = run, goal, limit
+            if not busy:
+                return FINISHED
+            left = [point for point, (run, *end) in busy.items() if not Run(point, run.place).found.complete(*end)]
+            if left:
+                print(
+                    f"another process is at work on {', '.join(map(str, left))}: then give the same command again",
+                    flush=True,
+                )
+                return INTERRUPTED
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", flush=True)
         return INTERRUPTED
-    left = [point for point, (run, *end) in busy.items() if not Run(point, run.place).found.complete(*end)]
-    if left:
-        print(
-            f"another process is at work on {', '.join(map(str, left))}: then give the same command again", flush=True
-        )
-        return INTERRUPTED
-    return FINISHED
 
 
 class Summary(Mapping[Point, Rows]):
@@ -114,22 +118,22 @@ class Summary(Mapping[Point, Rows]):
 
 
 def furthest(plan: Plan) -> list[Planned]:
-    """Each run once, with the last of its goals."""
+    """Each run once, with the last of its goals, and the last limit there."""
     found: dict[Point, Planned] = {}
     for run, goal, limit in plan:
-        if run.point not in found or goal > found[run.point][1]:
+        if run.point not in found or (goal, limit) > found[run.point][1:]:
             found[run.point] = run, goal, limit
     return list(found.values())
 
 
 def tidy(place: Place, state: str, told: Plan = ()) -> None:
     """Once a summary is written: leave nothing of a study that is finished, and of another not the files of runs that are
-    complete, if the summary tells of them (`recalled`)."""
+    complete, if the summary tells of them (`recalled`). Runs of tuning may go on again."""
     if state == FINISHED:
         shutil.rmtree(place.folder, ignore_errors=True)
         return
     for run, goal, limit in told:
-        if run.found.complete(goal, limit):
+        if run.found.complete(goal, limit) and not run.point.tuning:
             run.path.unlink(missing_ok=True)
 
 
@@ -230,7 +234,7 @@ class SharedStudy:
         folder, digest = options.out / f"{self.name}{options.suffix}.parts", digest_of(self.circuits, self.further)
         known = Summary(folder.with_suffix(".nc"), digest, self.axes, self.point)
         place = Place(folder, options.workers, self.judged, known)
-        state = work_through(self.planned(place))
+        state = work_through(lambda: self.planned(place))
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "summary.lock"):  # one process at a time
             plan = [one for one in self.planned(place) if one[0].found.each]
