@@ -15,7 +15,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from dataclasses import asdict
 
 import numpy as np
 import xarray as xr
@@ -65,8 +65,8 @@ def train(case: Case, rule: str, point: Mapping[str, float], seeds: list[int]) -
     return np.where(reached <= case.limit, reached, np.inf)
 
 
-def run(case: Case, rule: str, seeds: list[int], kept: xr.Dataset | None = None) -> xr.Dataset:
-    """All of a case under a rule, but for the points that are kept of an earlier run."""
+def run(case: Case, rule: str, seeds: list[int]) -> xr.Dataset:
+    """All of a case under a rule."""
     begun = time.monotonic()
     circuit = case.circuit(rule)
     steps = int(circuit.spec.parameters["steps"]) if case.family == "sequence" else 1
@@ -77,44 +77,22 @@ def run(case: Case, rule: str, seeds: list[int], kept: xr.Dataset | None = None)
         "goal": ((), case.goal),
     }
     if case.draws:
-        noise = ("predicted_k_eff", "k_eff", "draws", "cosine")
-        values |= {n: kept[n].variable for n in noise} if kept is not None else convergence(case, rule, seeds)
+        values |= convergence(case, rule, seeds)
     if case.limit:
-        known = _known(case, kept)
-        found = [
-            kept["iterations"].values[known.index(p)]
-            if kept is not None and p in known
-            else train(case, rule, p, seeds)
-            for p in case.points
-        ]
+        found = [train(case, rule, point, seeds) for point in case.points]
         values["iterations"] = (("point", "seed"), np.stack(found))
         values |= {name: (("point",), np.array([p[name] for p in case.points])) for name in case.grid}
-    earlier = 0.0 if kept is None else float(kept["seconds"])
-    values["seconds"] = ((), earlier + time.monotonic() - begun)
+    values["seconds"] = ((), time.monotonic() - begun)
     coordinates = {"case": str(case), "rule": rule, "seed": seeds}
     found = xr.Dataset(values, coordinates)
     return found.assign_coords({name: np.arange(found.sizes[name]) for name in ("point", "row") if name in found.sizes})
 
 
-def part(case: Case, rule: str, seeds: list[int], folder: Path, size: str) -> xr.Dataset:
-    """The case under a rule, from its file as far as an earlier run has got."""
-    path = folder / (re.sub(r"\W+", "_", f"architectures_{size}_{seeds[0]}_{case}_{rule}") + ".part.nc")
-    kept = xr.load_dataset(path) if path.exists() else None
-    if kept is None or float(kept["limit"]) != case.limit or _known(case, kept) != (case.points if case.limit else []):
-        kept = run(case, rule, seeds, kept)
-        kept.to_netcdf(path)
-    return kept
-
-
-def _known(case: Case, kept: xr.Dataset | None) -> list[dict[str, float]]:
-    """Points of the grid that an earlier run has trained to the same goal, for as long."""
-    if (
-        kept is None
-        or "point" not in kept.sizes
-        or (float(kept["limit"]), float(kept["goal"])) != (case.limit, case.goal)
-    ):
-        return []
-    return [{n: float(kept[n][k]) for n in case.grid} for k in range(kept.sizes["point"])]
+def part(case: Case, rule: str, seeds: list[int], options: study.Options) -> xr.Dataset:
+    """The case under a rule, from its file if it is done."""
+    name = re.sub(r"\W+", "_", f"architectures_{options.size}_{case}_{rule}")
+    made_with = [study.facts_of(case.circuit(rule)), asdict(case), seeds]
+    return study.kept_part(name, made_with, options, lambda: run(case, rule, seeds))
 
 
 def _nodes(case: Case, circuit: mgd.Circuit, steps: int) -> int:
@@ -179,7 +157,7 @@ def main(options: study.Options) -> None:
     for case in cases:
         pair = []
         for rule in RULES:
-            pair.append(part(case, rule, seeds, options.out, options.size))
+            pair.append(part(case, rule, seeds, options))
             print(f"{case}, {rule}: {float(pair[-1]['seconds']):.0f} s", flush=True)
         found.append(xr.concat(pair, "rule", **how))
     joined = xr.concat(found, "case", **how)

@@ -69,7 +69,7 @@ def run(part: str, options: study.Options, **severity: float) -> xr.Dataset:
     """All seeds with one imperfection, or with none."""
     size = SIZES[options.size]
     return study.trained(
-        f"imperfections_{options.size}_{options.seed}_{part}", mgd.load(NETLIST, **severity), options,
+        f"imperfections_{options.size}_{part}", mgd.load(NETLIST, **severity), options,
         iterations=size.iterations, evaluate_every=size.iterations // 40, members=size.seeds, seed=options.seed, progress=False,
     )  # fmt: skip
 
@@ -129,7 +129,8 @@ def measure(options: study.Options) -> xr.Dataset:
 
 
 def broken_at(one: xr.Dataset, chance: float = 0.25) -> float:
-    """The severity, in units, at which the median accuracy is halfway between that of perfect devices and chance."""
+    """The severity, in units, at which the median accuracy is halfway between that of perfect devices and chance; the smallest,
+    if it is there already."""
     half = (float(one["perfect_accuracy"].median()) + chance) / 2
     x, y = one["severity_in_units"].values, one["accuracy"].median("seed").values
     for k in range(len(y)):
@@ -150,7 +151,9 @@ def table(found: xr.Dataset) -> Iterator[str]:
         pairs = zip(one["severity_in_units"].values[known], one["accuracy"].median("seed").values[known], strict=True)
         unit = f"{one['unit_name'].item() or 'absolute'} {float(one['unit']):.2g}"
         text = ", ".join(f"{x:g}: {y:.0%}" for x, y in pairs)
-        yield f"{one['imperfection'].item():14}{unit:>18}{broken_at(one):11.3g}   {text}"
+        broken = broken_at(one)
+        at = f"{'<= ' if broken == one['severity_in_units'].values[0] else ''}{broken:.3g}"
+        yield f"{one['imperfection'].item():14}{unit:>18}{at:>11}   {text}"
 
 
 def draw(found: xr.Dataset, path: Path) -> None:

@@ -122,7 +122,10 @@ def main(
     print(text)
     if not found["equal"]:
         raise RunError("the resumed run differs from the one in one piece")
-    if max((grown or 0.0) for grown in found["growth_in_megabytes"]) > GROWTH:
+    grown = found["growth_in_megabytes"]
+    if grown[0] is None:
+        raise RunError("the run was too short to say whether its memory grows; take more --iterations")
+    if max(each for each in grown if each is not None) > GROWTH:
         raise RunError(f"a process grew by more than {GROWTH} MB")
 
 

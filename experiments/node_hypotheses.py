@@ -38,6 +38,7 @@ from mgdcircuits import cli
 from mgdcircuits.analysis.prediction import node_layers
 from mgdcircuits.analysis.theory import Convergence, NodeLayer, combined, node_perturbation, weight_perturbation
 from mgdcircuits.datasets import Dataset
+from mgdcircuits.errors import RunError
 from mgdcircuits.record import run_attributes
 
 DEGREES = 15.0
@@ -240,11 +241,19 @@ def empty(names: list[str], sizes: list[int], seeds: int) -> xr.Dataset:
 
 
 def begun(path: Path | None, names: list[str], sizes: list[int], seeds: int) -> xr.Dataset:
-    """What a file already holds, with room for what is asked."""
+    """What a file already holds, with room for what is asked.
+
+    Raises
+    ------
+    RunError
+        A file that was made with another netlist.
+    """
     found = empty(names, sizes, seeds)
     if path is None or not path.exists():
         return found
     with xr.open_dataset(path) as there:
+        if not study.is_of(described(), there):
+            raise RunError(f"{path} was made with another netlist: remove it, or give another --out")
         earlier = there["iterations"].load().drop_attrs()
     order = {"hypothesis": [n for n in HYPOTHESES if n in {*names, *earlier["hypothesis"].values}]}
     order |= {axis: np.union1d(found[axis], earlier[axis]) for axis in ("d", "seed")}
@@ -279,11 +288,15 @@ def work(found: xr.Dataset, wanted: xr.Dataset, path: Path | None) -> None:
         draw(found, path.with_suffix(".png"))
 
 
+def described() -> mgd.Circuit:
+    """The circuit by which the dataset is described."""
+    return mgd.load(study.NETLISTS / "fashion_mnist_cnn_np.yaml", target_off=0.01)
+
+
 def keep(found: xr.Dataset, path: Path, state: str) -> None:
     """Write the dataset."""
     found["iterations"].attrs = {"long_name": f"predicted iterations to {DEGREES:g} degrees"}
-    circuit = mgd.load(study.NETLISTS / "fashion_mnist_cnn_np.yaml", target_off=0.01)
-    study.write(found.assign_attrs(run_attributes(circuit.spec, title="node hypotheses", state=state)), path)
+    study.write(found.assign_attrs(run_attributes(described().spec, title="node hypotheses", state=state)), path)
 
 
 def draw(found: xr.Dataset, path: Path) -> None:

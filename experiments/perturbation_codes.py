@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import xarray as xr
@@ -194,12 +194,10 @@ def amplitudes(task: Task, point: Point, size: Size, seeds: list[int]) -> xr.Dat
     )
 
 
-def kept(part: str, options: study.Options, make: Callable[[], xr.Dataset]) -> xr.Dataset:
-    """A part of the measurement; one that a run with the same seed has finished before is read again."""
-    path = options.out / f"perturbation_codes_{options.size}_{options.seed}_{part}.part.nc"
-    if not path.exists():
-        make().to_netcdf(path)
-    return xr.load_dataset(path)
+def kept(part: str, task: Task, options: study.Options, make: Callable[[], xr.Dataset]) -> xr.Dataset:
+    """A part of the measurement, read if an earlier call has finished it."""
+    made_with = [[study.facts_of(task.circuit(code)) for code in CODES], asdict(SIZES[options.size])]
+    return study.kept_part(f"perturbation_codes_{options.size}_{part}", made_with, options, make)
 
 
 def measure(options: study.Options) -> xr.Dataset:
@@ -209,6 +207,7 @@ def measure(options: study.Options) -> xr.Dataset:
     parts = [
         kept(
             name,
+            tasks[name],
             options,
             lambda n=name, s=seeds, c=cycles: convergence(tasks[n], range(first, first + s), c, size.target),
         )
@@ -218,7 +217,7 @@ def measure(options: study.Options) -> xr.Dataset:
     found = [xr.concat(parts, names, join="outer").assign(parameters=("circuit", [t.k for t in tasks.values()]))]
     task, seeds = next(iter(tasks.values())), list(range(first, first + size.seeds))
     points = [
-        kept(f"trained_{n}", options, lambda n=n: amplitudes(task, Point(task, first, n), size, seeds))
+        kept(f"trained_{n}", task, options, lambda n=n: amplitudes(task, Point(task, first, n), size, seeds))
         for n in size.trained
     ]
     found.append(xr.concat(points, xr.DataArray(list(size.trained), dims="trained", name="trained")))

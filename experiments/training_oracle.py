@@ -142,8 +142,7 @@ def main(options: study.Options) -> None:
         found = measured(built(Path(folder)), SIZES[options.size], options.seed)
     spec = mgd.load(study.NETLISTS / RULES["backprop"], target_off=0.01).spec
     path = study.keep(found, "training_oracle", spec, options)
-    kept = options.out / "training_time.nc"
-    toolkit = xr.open_dataset(kept) if options.size == "full" and kept.exists() else None
+    toolkit = study.kept("training_time", options) if options.size == "full" else None
     draw(found, toolkit, path.with_suffix(".png"))
     print("\n".join(compared(found)))
 

@@ -63,9 +63,8 @@ class Checkpoint:
         mend = "take what it was made with, or start anew"
         if self.about["netlist"] != spec.text:
             raise RunError(f"{self.path}: a checkpoint of another netlist ({self.about['circuit']}); {mend}")
-        saved_tables = self.about.get("tables", {})  # older checkpoints hold none
         for name, text in spec.tables.items():
-            if saved_tables.get(name, text) != text:
+            if self.about["tables"].get(name) != text:
                 raise RunError(f"{self.path}: a checkpoint with another table {name}; {mend}")
         for name, value in _numbers(spec).items():
             saved = self.about["numbers"].get(name)
@@ -94,6 +93,7 @@ class Checkpoint:
         for name in fits:
             session.target.write(name, self.arrays[name])
         session.pinned = self.about["pinned"]
+        session.targets_missing = self.about.get("targets_missing", False)
         session.target.iteration = self.about["iteration"]
         session.target.parameters.update(self.about["parameters"])
 
@@ -127,6 +127,7 @@ def save(
         "iteration": target.iteration,
         "parameters": target.parameters,
         "pinned": session.pinned,
+        "targets_missing": session.targets_missing,
         "data": session.data_digest,
         "run": dict(run or {}),
     }
@@ -209,7 +210,7 @@ def resume(
     saved = read(path)
     about = saved.about
     if circuit is None:
-        circuit = load_again(about["netlist"], about["file"], about["overrides"], about.get("tables"))
+        circuit = load_again(about["netlist"], about["file"], about["overrides"], about["tables"])
     saved.check_circuit(circuit.spec)
     session = Session(
         circuit,

@@ -62,6 +62,8 @@ def _settings(context: click.Context, parameter: click.Parameter, values: Sequen
         name, equals, value = text.partition("=")
         if not equals or not name.strip() or not value.strip():
             raise click.BadParameter(f"{text!r}; expected NAME=VALUE, such as d=4 or Rf=10*kohm")
+        if name.strip() in found:
+            raise click.BadParameter(f"{name.strip()} has two values; give one")
         found[name.strip()] = value.strip()
     return found
 
@@ -323,11 +325,12 @@ def plot(run: Path, out: Path | None) -> None:
     Example:
       mgdcircuits plot run.nc -o figure.png
     """
+    from mgdcircuits.figures import file_of
     from mgdcircuits.figures import plot as plot_run
 
-    path = out or run.with_suffix(".png")
+    path = out or run.parent / f"{run.stem}.png"
     plot_run(run, path)
-    click.echo(f"plotted {run} in {path}")
+    click.echo(f"plotted {run} in {file_of(path)}")
 
 
 @cli.command("plan")
@@ -352,13 +355,14 @@ def plan_command(run: Path, accuracy: float | None, at: dict[str, str], netlist:
     from mgdcircuits.analysis.pareto import plot as plot_plan
     from mgdcircuits.analysis.plan import plan
     from mgdcircuits.analysis.report import as_text
+    from mgdcircuits.figures import file_of
     from mgdcircuits.record import open_run
 
     found = plan(open_run(run), accuracy, at, netlist)
     click.echo(as_text(found))
     path = out or run.with_name(f"{run.stem}_plan.png")
     plot_plan(found, path)
-    click.echo(f"drawn in {path}")
+    click.echo(f"drawn in {file_of(path)}")
 
 
 @cli.group()

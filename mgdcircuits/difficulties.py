@@ -65,9 +65,10 @@ class Difficulties:
         if not self._change:
             return
         plus, clean, *without = (self._mean(name) for name in self._change)
-        change = plus - clean
-        signal = without[0] - without[1] if without else change
-        self.noted.append(np.array([change**2, signal**2, (change - signal) ** 2]))
+        with np.errstate(all="ignore"):  # of a run that diverges, which is told elsewhere
+            change = plus - clean
+            signal = without[0] - without[1] if without else change
+            self.noted.append(np.array([change**2, signal**2, (change - signal) ** 2]))
 
     def _mean(self, name: str) -> np.ndarray:
         return self._session.target.array(name)[0].mean(1)

@@ -60,11 +60,31 @@ def plot(run: xr.Dataset | str | Path, out: str | Path | None = None) -> Figure:
         axes.spines[list(SIDES)].set_visible(False)
         panel(axes, dataset)
     if out is not None:
-        try:
-            figure.savefig(out, dpi=150)
-        except (OSError, ValueError) as error:
-            raise RecordError(f"{out}: the figure cannot be written: {error}") from error
+        save(figure, out)
     return figure
+
+
+def file_of(out: str | Path) -> Path:
+    """Where a figure is written: a PNG file where its name does not say otherwise."""
+    path = Path(out)
+    return path if path.suffix or not path.name else path.with_suffix(".png")
+
+
+def save(figure: Figure, out: str | Path) -> None:
+    """Write a figure.
+
+    Raises
+    ------
+    RecordError
+        A format that matplotlib cannot write; a folder, or one that does not exist.
+    """
+    path = file_of(out)
+    if path.is_dir():
+        raise RecordError(f"{path} is a folder; expected the name of a file, such as {path / 'figure.png'}")
+    try:
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path}: the figure cannot be written: {error}") from error
 
 
 def _panels(run: xr.Dataset) -> list[Callable[[Axes, xr.Dataset], None]]:

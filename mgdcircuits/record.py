@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mgdcircuits.errors import RecordError
-from mgdcircuits.storage import sync_folder
+from mgdcircuits.storage import sync_file, sync_folder
 
 try:
     import resource
@@ -450,6 +450,8 @@ def open_run(path: str | Path, *, lazy: bool = False) -> xr.Dataset:
     path = Path(path)
     if not path.exists():
         raise RecordError(f"{path} does not exist; expected a file that `mgdcircuits train -o` wrote")
+    if path.is_dir():
+        raise RecordError(f"{path} is a folder; expected a file that `mgdcircuits train -o` wrote")
     mend = "; --resume goes on with the run and puts it together again" if state_of(path).exists() else ""
     os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")  # a run that is still going on may be looked at
     try:
@@ -488,6 +490,7 @@ def write_dataset(dataset: xr.Dataset, path: Path, mend: str) -> None:
     compressed = {name: {"zlib": True} for name, v in dataset.variables.items() if v.ndim and v.dtype.kind in "fi"}
     try:
         dataset.to_netcdf(part, engine="netcdf4", encoding=compressed)
+        sync_file(part)
         os.replace(part, path)
     except (OSError, RuntimeError) as error:
         why = _lacking(path.parent, dataset.nbytes) or reason(error)
@@ -499,7 +502,7 @@ def write_dataset(dataset: xr.Dataset, path: Path, mend: str) -> None:
 
 def _whole_rows(dataset: xr.Dataset) -> xr.Dataset:
     """Without rows that a kill cut off: their dimension's own coordinate is missing."""
-    for dim in [d for d in dataset.dims if d in dataset.variables and str(d).endswith(ROW)]:
+    for dim in [d for d in dataset.encoding.get("unlimited_dims", ()) if d in dataset.variables]:
         values = np.asarray(dataset[dim].values, dtype=np.float64)
         good = int(np.argmin(np.append(np.isfinite(values) & (values >= 0), False)))
         if good < len(values):

@@ -87,7 +87,7 @@ class Joules:
             found += session.evaluations * hardware.evaluation_energy
         else:
             found += session.view(ENERGY).reshape(members, -1).sum(1)
-        for name in {site.parameter for s in session.circuit.spec.learning for site in s.sites}:
+        for name in dict.fromkeys(site.parameter for s in session.circuit.spec.learning for site in s.sites):
             found += hardware.write_energy * session.writes(name).reshape(members, -1).sum(1)
         return found if members > 1 else found[0]
 
@@ -471,7 +471,7 @@ def as_lists(specs: Iterable[RecordSpec]) -> list[list[Any]]:
 
 
 def as_specs(entries: Iterable[Any]) -> list[RecordSpec]:
-    """Entries given in Python: names, or mappings with `variable` and optionally `every`, `passes`, `units`.
+    """Entries given in Python: names, or mappings with `variable` and optionally `every`, `passes`, `units`; or one of them.
 
     Raises
     ------
@@ -479,16 +479,12 @@ def as_specs(entries: Iterable[Any]) -> list[RecordSpec]:
         Anything else.
     """
     found = []
-    for entry in entries:
+    for entry in [entries] if isinstance(entries, str | Mapping | RecordSpec) else entries:
         if isinstance(entry, RecordSpec):
             found.append(entry)
         elif isinstance(entry, str):
             found.append(RecordSpec(entry))
-        elif (
-            isinstance(entry, Mapping)
-            and "variable" in entry
-            and set(entry) <= {"variable", "every", "passes", "units"}
-        ):
+        elif isinstance(entry, Mapping) and "variable" in entry and set(entry) <= KEYS:
             passes = entry.get("passes", ())
             found.append(
                 RecordSpec(

@@ -19,7 +19,7 @@ from mgdcircuits.checkpoint import Checkpoint
 from mgdcircuits.errors import RecordError, RunError
 from mgdcircuits.journal import Journal
 from mgdcircuits.record import Declaration, RunWriter, reason, state_of
-from mgdcircuits.storage import sync_folder
+from mgdcircuits.storage import sync_file, sync_folder
 
 if TYPE_CHECKING:
     from mgdcircuits.session import Session
@@ -57,9 +57,15 @@ def find(out: str | Path | None, overwrite: bool, resume: bool) -> Checkpoint | 
             f"{path} has no checkpoint {state.name} beside it: the run is complete, or kept none; choose another name, "
             "or say --force instead of --resume"
         )
-    if overwrite or resume:
-        return None
-    if state.exists():
+    _check_free(path, overwrite or resume)
+    return None
+
+
+def _check_free(path: Path, overwrite: bool) -> None:
+    """Refuse to write in the place of a run."""
+    if overwrite:
+        return
+    if state_of(path).exists():
         raise RecordError(
             f"{path} is a run that was stopped; go on with --resume (in Python resume=True), or say --force to begin anew"
         )
@@ -67,7 +73,6 @@ def find(out: str | Path | None, overwrite: bool, resume: bool) -> Checkpoint | 
         raise RecordError(
             f"{path} exists; expected a new file; choose another name, or say --force (in Python overwrite=True)"
         )
-    return None
 
 
 def remove(path: Path) -> None:
@@ -89,19 +94,26 @@ class ResumableWriter(RunWriter):
 
     @classmethod
     def begin(
-        cls, path: Path, schema: Schema, attributes: Mapping[str, Any], session: Session, run: Mapping[str, Any]
+        cls,
+        path: Path,
+        schema: Schema,
+        attributes: Mapping[str, Any],
+        session: Session,
+        run: Mapping[str, Any],
+        overwrite: bool,
     ) -> ResumableWriter:
-        """A new run in the place of whatever is there.
+        """A new run, with `overwrite` in the place of whatever is there.
 
         The first checkpoint is written before the dataset, so that there is no dataset that cannot go on.
 
         Raises
         ------
         RecordError
-            No room, or another process is writing there.
+            No room; another process is writing there, or has done so since `find` looked.
         """
         rows = _journal(path)
         try:
+            _check_free(path, overwrite)
             state_of(path).unlink(missing_ok=True)
             rows.restart()
             rows.append({"attributes": {n: _json(v) for n, v in attributes.items()}}, {})
@@ -182,7 +194,10 @@ class ResumableWriter(RunWriter):
         try:
             super().close(state)
             if complete:
+                sync_file(self.path)  # before that goes from which it could be put together again
                 remove(self.path)
+        except OSError as error:
+            raise RecordError(self._lost(reason(error))) from None
         finally:
             self._rows_journal.close()
 

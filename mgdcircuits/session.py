@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,37 +16,25 @@ from mgdcircuits.circuit import builder
 from mgdcircuits.circuit.circuit import Circuit
 from mgdcircuits.circuit.clocks import value_of
 from mgdcircuits.circuit.hardware import Hardware, hardware
-from mgdcircuits.circuit.program import Array, Read, Sample, steps
-from mgdcircuits.codegen.initial import initial_values
 from mgdcircuits.codegen.numpy_target import NumpyTarget
-from mgdcircuits.codegen.presenting import present
-from mgdcircuits.codegen.target import EVALUATE, ITERATE, Data, Target
+from mgdcircuits.codegen.target import Data, Target
 from mgdcircuits.datasets import Dataset
 from mgdcircuits.datasets.of_task import dataset_of
 from mgdcircuits.divergence import Watch
 from mgdcircuits.errors import RunError
+from mgdcircuits.evaluation import Evaluation, Evaluator
 from mgdcircuits.interrupts import Held
+from mgdcircuits.layout import Layout
 from mgdcircuits.netlist.spec import Role, Sharing
 from mgdcircuits.pace import Pace
 from mgdcircuits.randomness import seeds_of
 from mgdcircuits.spiking import SpikingSession
 from mgdcircuits.storage import fingerprint
 
-WIDE = 64, 256  # samples side by side when many are evaluated, at least and at most
-WIDE_NUMBERS = 2**22  # of all samples side by side, beyond the least
 NOTHING = "nothing to show: call present(x, y) or set_data(...) first"
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What an evaluation on given data found: arrays over samples, with a leading member axis where members > 1."""
-
-    cost: np.ndarray
-    accuracy: np.ndarray | None
-    outputs: np.ndarray
-
-
-class Session(SpikingSession):
+class Session(Layout, SpikingSession):
     """A compiled circuit that is alive.
 
     Parameters
@@ -98,36 +83,22 @@ class Session(SpikingSession):
         check_circuit(circuit)
         check_choices(circuit, target, on_nan)
         task = circuit.spec.task
-        self.circuit = circuit
-        self.batch = (task.batch if task else 1) if batch is None else whole("batch", batch)
-        check_batch(circuit, self.batch)
-        self.seeds = seeds_of(seed, whole("members", members))
-        self.members = len(self.seeds)
+        batch = (task.batch if task else 1) if batch is None else whole("batch", batch)
+        check_batch(circuit, batch)
+        seeds = seeds_of(seed, whole("members", members))
         self.target_name = target
         number = number_type(dtype)
-        self.program, self.clocks = builder.build(circuit)
-        made = _target(target)
-        self.target: Target = made(self.program, self.clocks, self.seeds, self.batch, number, whole("threads", threads))
+        program, clocks = builder.build(circuit)
+        made = _target(target)(program, clocks, seeds, batch, number, whole("threads", threads))
+        super().__init__(circuit, program, clocks, made, seeds, batch)
         self.pinned = False
+        self.targets_missing = False  # samples were presented without y
         self._data_since = 0  # iteration at which the data was chosen
         self._pace = Pace()
         self._watch = Watch(self) if on_nan == "stop" else None
-        self._wide: Session | None = None
-        self._initialise()
+        self._evaluator: Evaluator | None = None
         if data is not None:
             self.set_data(data)
-
-    def _initialise(self) -> None:
-        """Initial values of all variables, by keyed draws in numpy for both targets; what nothing ever writes."""
-        for name, values in self.circuit.fixed.items():
-            self.target.write(name, values[:, None, None])
-        for name, (_, variable, array) in self.circuit.variables.items():
-            if variable.initial is not None:
-                self.target.write(array.name, self._initial_values(name, array))
-
-    def _initial_values(self, name: str, array: Array) -> np.ndarray:
-        lanes = self.batch if array.sharing is Sharing.REPLICA else 1
-        return initial_values(self.circuit, name, self.seeds, lanes, self.program.constants, self.target.parameters)
 
     # Data
 
@@ -152,7 +123,7 @@ class Session(SpikingSession):
         y = np.ascontiguousarray(dataset.y_train, dtype=np.float64)
         self._check_fit(dataset.x_train.shape[1:], y)
         self.target.set_data(Data(np.ascontiguousarray(dataset.x_train), y, float(dataset.scale)))
-        self.pinned = False
+        self.pinned = self.targets_missing = False
         self._data_since = self.iteration
         self.__dict__.pop("data_digest", None)
 
@@ -164,29 +135,6 @@ class Session(SpikingSession):
             return None
         return fingerprint(data.x, data.y, also=repr(data.scale))
 
-    def _check_fit(self, shape: tuple[int, ...], y: np.ndarray) -> None:
-        expected = self.circuit.input_shape
-        if int(np.prod(shape)) != int(np.prod(expected)):
-            raise RunError(f"{self.circuit.name}: a sample has the shape {shape}; the input expects {expected}")
-        target = self._sample_kernel.target
-        if target is None:
-            return
-        array, _, _, is_label = target
-        if is_label:
-            if y.ndim != 1 or not np.isin(y, np.arange(array.n)).all():
-                raise RunError(f"{self.circuit.name}: onehot(y) expects class indices from 0 to {array.n - 1}")
-        elif int(np.prod(y.shape[1:])) != array.n:
-            raise RunError(
-                f"{self.circuit.name}: a target has the shape {y.shape[1:]}; the circuit expects {array.shape}"
-            )
-
-    @cached_property
-    def _sample_kernel(self) -> Sample:
-        for step in steps(self.program.iteration):
-            if isinstance(step.kernel, Sample):
-                return step.kernel
-        raise RunError(f"{self.circuit.name}: the netlist has no task, so nothing can be presented")
-
     def present(self, x: np.ndarray, y: np.ndarray | None = None) -> None:
         """Pin the input: the session shows these samples until other data is set.
 
@@ -196,13 +144,15 @@ class Session(SpikingSession):
             (batch, *input shape); a leading member axis where members > 1 (without it all members see the same). As the circuit
             sees it: samples of a `Dataset` times its `scale`.
         y
-            Class index (batch,) or target (batch, *output); needed for cost and accuracy.
+            Class index (batch,) or target (batch, *output); without it there are outputs, but no cost, accuracy, gradient
+            or step.
 
         Raises
         ------
         RunError
             Samples or targets of another shape; labels that are no class indices.
         """
+        self.targets_missing = y is None and self._sample_kernel.target is not None
         x, y = self._spread(x, y)
         self._check_fit(x.shape[2:], y.reshape(-1, *y.shape[2:]))
         self._present(x, y)
@@ -210,43 +160,7 @@ class Session(SpikingSession):
         self.target.set_data(None)
         self.__dict__.pop("data_digest", None)
 
-    def _spread(self, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Samples and targets of every member, (member, batch, values); a target that is a label has no last axis."""
-        target = self._sample_kernel.target
-        each = () if target is None or target[3] else (target[0].n,)
-        targets = np.zeros((self.batch, *each)) if y is None else np.asarray(y, dtype=np.float64)
-        samples = self._of_each_member("x", np.asarray(x), self.circuit.input_shape)
-        return samples, self._of_each_member("y", targets, each).reshape(self.members, self.batch, *each)
-
-    def _of_each_member(self, name: str, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Values of a batch, or of a batch of each member, as (member, batch, values)."""
-        lanes, n = (self.members, self.batch), math.prod(shape)
-        if self.batch == 1 and values.size in (n, self.members * n):  # the batch may be left out
-            return np.broadcast_to(values.reshape(-1, 1, n), (*lanes, n))
-        if values.shape[:1] == lanes[1:] and values.size == self.batch * n:
-            return np.broadcast_to(values.reshape(1, self.batch, n), (*lanes, n))
-        if values.shape[:2] == lanes and values.size == self.members * self.batch * n:
-            return values.reshape(*lanes, n)
-        of_members = f", or with the {self.members} members in front" if self.members > 1 else ""
-        raise RunError(
-            f"{self.circuit.name}: {name} has the shape {values.shape}; expected {(self.batch, *shape)}, "
-            f"the batch first{of_members}"
-        )
-
-    def _present(self, x: np.ndarray, y: np.ndarray) -> None:
-        present(self.target, self._sample_kernel, x, y)
-
     # Reading
-
-    def _member_first(self, view: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """(elements, member, 1) to (member, *shape), without the member axis where there is one member."""
-        moved = np.moveaxis(view[:, :, 0], 1, 0)
-        moved = moved.reshape(self.members, *shape) if moved.flags.c_contiguous else _reshape_view(moved, shape)
-        return moved[0] if self.members == 1 else moved
-
-    def _replica_first(self, view: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        moved = np.moveaxis(view, 0, 2).reshape(self.members, self.batch, *shape).copy()
-        return moved[0] if self.members == 1 else moved
 
     def view(self, name: str) -> np.ndarray:
         """A variable by qualified name, shared per member: a live view (member axis first where members > 1);
@@ -322,6 +236,7 @@ class Session(SpikingSession):
             raise RunError(f"{self.circuit.name}: the netlist has no `learning`, so there is nothing to step")
         if self.circuit.spec.task is not None and not self.pinned and self.target.data is None:
             raise RunError(NOTHING)
+        self._check_targets()
         yield from self._advance(n)
 
     def _advance(self, n: int) -> Iterator[int]:
@@ -355,30 +270,16 @@ class Session(SpikingSession):
         array = self.output_array
         return self._replica_first(self.target.array(array.name), array.shape)
 
-    @cached_property
-    def output_array(self):
-        """The array that counts as the output: what the cost reads of the last population."""
-        read = []
-        for step in steps(self.program.evaluate):
-            for operand in step.kernel.operands.values():
-                if isinstance(operand, Read) and step.kernel.name.startswith(("cost", "accuracy")):
-                    read.append(operand.array.name)
-        for population in reversed(self.circuit.populations.values()):
-            for array in population.arrays.values():
-                if array.name in read:
-                    return array
-        last = list(self.circuit.populations.values())[-1]
-        stored = [v.name for v in last.spec.variables if v.role in (Role.STORED, Role.STATE)]
-        return last.arrays[stored[-1]]
-
     def cost(self) -> np.ndarray:
         """Cost (batch,) of an unperturbed evaluation of the presented samples."""
         self._needs("cost")
+        self._check_targets()
         return self._look(lambda: self._replica_first(self.target.array("cost"), ()))
 
     def accuracy(self) -> np.ndarray:
         """1 for a right answer, 0 for a wrong one, (batch,)."""
         self._needs("accuracy")
+        self._check_targets()
         return self._look(lambda: self._replica_first(self.target.array("accuracy"), ()))
 
     def settling_residual(self) -> np.ndarray:
@@ -388,6 +289,7 @@ class Session(SpikingSession):
         which begins with the initial states; of each member where there are several.
         """
         self._needs("cost")
+        self._check_targets()
 
         def twice() -> np.ndarray:
             again = self._member_rows("cost")  # the one from rest
@@ -400,6 +302,11 @@ class Session(SpikingSession):
     def _needs(self, name: str) -> None:
         if not any(a.name == name for a in self.program.arrays):
             raise RunError(f"{self.circuit.name}: the netlist has no `{name}`, so there is none to evaluate")
+
+    def _check_targets(self) -> None:
+        """Refuse what needs targets where samples were presented without them."""
+        if self.targets_missing:
+            raise RunError("samples were presented without targets: call present(x, y)")
 
     def _check_shown(self) -> None:
         """Refuse to look at samples before there are any."""
@@ -445,73 +352,9 @@ class Session(SpikingSession):
         if x.shape[:1] != y.shape[:1]:
             raise RunError(f"x has the shape {x.shape} and y {y.shape}; expected as many targets as samples")
         self._check_fit(x.shape[1:], y)
-        wide = self._evaluator(len(x))
-        for array in self.program.arrays:
-            if array.sharing is Sharing.MEMBER:
-                wide.target.write(array.name, self.target.array(array.name))
-        wide.target.parameters.update(self.target.parameters)
-        wide.target.iteration = self.target.iteration
-        wide.target.threads = self.target.threads
-        return wide._evaluate(x, y, scale)
-
-    def _evaluator(self, n: int) -> Session:
-        """A session of the same circuit with arrays of its own, wide enough for many samples at once."""
-        if self._wide is None:
-            wide = copy.copy(self)
-            wide.__dict__.pop("parameters", None)
-            wide.batch = self.batch if self.batch >= WIDE[0] or n <= self.batch else max(self.batch, self._width(n))
-            made = type(self.target)
-            phases = ITERATE if wide.batch == self.batch else EVALUATE  # the same batch has its library already
-            wide.target = made(
-                self.program, self.clocks, self.seeds, wide.batch, self.target.dtype, self.target.threads, phases
-            )
-            wide._initialise()
-            self._wide = wide
-        return self._wide
-
-    def _width(self, n: int) -> int:
-        """How many of n samples are evaluated side by side: fewer of a large circuit, and few numbers, as each is compiled."""
-        least, most = WIDE
-        numbers = self.members * sum(a.n for a in self.program.arrays if a.sharing is Sharing.REPLICA)
-        fitting = min(most, max(least, WIDE_NUMBERS // numbers), n)
-        return fitting if fitting < least else 2 ** (fitting.bit_length() - 1)
-
-    def _evaluate(self, x: np.ndarray, y: np.ndarray, scale: float) -> Evaluation:
-        costs, right, outputs = [], [], []
-        for first in range(0, len(x), self.batch):
-            chunk = x[first : first + self.batch]
-            n = len(chunk)
-            index = np.arange(self.batch) % n
-            spread = self._spread(chunk[index] * np.float32(scale), y[first : first + n][index])
-            self._present(*spread)
-            self._reset_states()
-            self.target.run("evaluate")
-            costs.append(self._member_rows("cost")[:, :n])
-            if self.has_accuracy:
-                right.append(self._member_rows("accuracy")[:, :n])
-            array = self.output_array
-            moved = np.moveaxis(self.target.array(array.name), 0, 2)
-            outputs.append(moved.reshape(self.members, self.batch, *array.shape)[:, :n].copy())
-        leading = 0 if self.members == 1 else slice(None)
-
-        def joined(parts: list[np.ndarray]) -> np.ndarray:
-            return np.concatenate(parts, axis=1)[leading]
-
-        return Evaluation(joined(costs), joined(right) if right else None, joined(outputs))
-
-    @property
-    def has_accuracy(self) -> bool:
-        """Whether the task says what a right answer is."""
-        return bool(self.circuit.spec.task and self.circuit.spec.task.accuracy)
-
-    def _member_rows(self, name: str) -> np.ndarray:
-        return self.target.array(name)[0].copy()
-
-    def _reset_states(self) -> None:
-        for name, (_, variable, array) in self.circuit.variables.items():
-            if variable.role is Role.STATE:
-                drawn = 0.0 if variable.initial is None else self._initial_values(name, array)
-                self.target.write(array.name, drawn)
+        if self._evaluator is None or not self._evaluator.serves(self, len(x)):
+            self._evaluator = Evaluator(self, len(x))
+        return self._evaluator.evaluate(self, x, y, scale)
 
     def exact_gradient(self, wrt: str | Sequence[str] | None = None, per_sample: bool = False) -> dict[str, np.ndarray]:
         """The exact gradient of the mean cost over the presented batch, by reverse mode.
@@ -537,6 +380,7 @@ class Session(SpikingSession):
             if name not in self.circuit.plastic:
                 raise RunError(f"{name!r} is not a plastic parameter; there are {', '.join(self.circuit.plastic)}")
         self._check_shown()
+        self._check_targets()
         self.target.run("evaluate")
         self.target.run("per_sample_gradient" if per_sample else "gradient")
         found = {}
@@ -581,14 +425,6 @@ class Session(SpikingSession):
             if name not in self.target.parameters:
                 raise RunError(f"{name!r} is not a number that the running circuit reads")
         self.target.parameters.update({name: finite(name, value) for name, value in values.items()})
-
-
-def _reshape_view(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """(member, n) with any strides to (member, *shape) without copying."""
-    strides = [array.strides[1]]
-    for size in reversed(shape[1:]):
-        strides.insert(0, strides[0] * size)
-    return np.lib.stride_tricks.as_strided(array, (array.shape[0], *shape), (array.strides[0], *strides))
 
 
 def _target(name: str) -> type[Target]:

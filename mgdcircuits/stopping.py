@@ -33,6 +33,16 @@ _UNARY: dict[type, Callable[[Any], Any]] = {
 }
 
 
+def _compares(node: ast.AST) -> bool:
+    """Whether it is comparisons, joined by `and`, `or`, `not`."""
+    match node:
+        case ast.BoolOp(_, parts):
+            return all(map(_compares, parts))
+        case ast.UnaryOp(ast.Not(), operand):
+            return _compares(operand)
+    return isinstance(node, ast.Compare)
+
+
 class Condition:
     """An expression of the numbers of a row that is true or false.
 
@@ -56,7 +66,7 @@ class Condition:
             self._tree = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError):
             raise RunError(f'until "{text}" is no condition; expected something like "accuracy >= .8"') from None
-        if not isinstance(self._tree, ast.Compare | ast.BoolOp | ast.UnaryOp):
+        if not _compares(self._tree):
             raise RunError(f'until "{text}" compares nothing; expected something like "accuracy >= .8"')
         for node in ast.walk(self._tree):
             if isinstance(node, ast.Name) and node.id not in known:

@@ -84,6 +84,12 @@ def write_whole(path: Path, chunks: Iterable[Chunk]) -> None:
     sync_folder(path.parent)
 
 
+def sync_file(path: Path) -> None:
+    """Put on disk what a library has written."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
 def sync_folder(folder: Path) -> None:
     """Make renamed and removed names last; not every system can."""
     if os.name != "posix":

@@ -29,7 +29,6 @@ from mgdcircuits.recording import Recorder, as_lists, as_specs
 from mgdcircuits.resumable import ResumableWriter
 from mgdcircuits.rows import Rows
 from mgdcircuits.stopping import Condition
-from mgdcircuits.storage import fingerprint
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -187,7 +186,7 @@ def train(
             writer: RunWriter = ResumableWriter.go_on(path, schema, saved)
             shown.say(f"goes on from iteration {session.iteration}")
         elif out is not None and checkpoint_every:
-            writer = ResumableWriter.begin(path, schema, attributes, session, training.state())
+            writer = ResumableWriter.begin(path, schema, attributes, session, training.state(), overwrite)
         else:
             if out is not None:
                 resumable.remove(path)
@@ -409,7 +408,7 @@ def _identity(facts: Mapping[str, Any], rows: Rows, dataset: Dataset | None) -> 
         **{name: facts[name] for name in ("members", "batch", "target", "dtype", "evaluate_every", "until")},
         "record": as_lists(entries),
         "gradient": rows.gradient,
-        "samples": dataset and fingerprint(dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test),
+        "samples": dataset and dataset.digest,
     }
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 import mgdcircuits as mgd
 from mgdcircuits.checkpoint import read
+from mgdcircuits.errors import RunError
 from mgdcircuits.progress import Progress
 
 ROOT = Path(__file__).parent.parent
@@ -357,11 +358,11 @@ def test_training_runs_are_recalled(tmp_path, runs, plans, capsys):
     """Rows in the summary of a study need not be done again; what goes further begins anew, and so does an edited study."""
     axes, point, path = {"d": "d", "seed": "seed"}, runs.Point("weight", 1, 0.1, 1), tmp_path / "study.nc"
 
-    def known(digest="of now"):
-        return plans.Summary(path, digest, axes, lambda **values: runs.Point("weight", eta=0.1, **values))
+    def known(digest="of now", seed=1):
+        return plans.Summary(path, digest, axes, lambda **values: runs.Point("weight", eta=0.1, **values), seed)
 
     def write(state):
-        summary.assign_attrs(state=state, digest="of now").to_netcdf(path)
+        summary.assign_attrs(state=state, digest="of now", seed=1).to_netcdf(path)
 
     early = known()
     assert not early and early.replaceable
@@ -373,6 +374,8 @@ def test_training_runs_are_recalled(tmp_path, runs, plans, capsys):
         write(state)
         assert set(early) == set(known()) == {point} and known().replaceable  # another process has written it meanwhile
         assert ("give another --out" in capsys.readouterr().out) == (state == "finished")
+    with pytest.raises(RunError, match="holds the runs of --seed 1"):
+        known(seed=2)
     edited = known("edited")
     assert not edited and not edited.replaceable and "other netlists" in capsys.readouterr().out
     assert known()[point].each == [(n, round(accuracy, 6)) for n, accuracy in run.found.each]

@@ -212,6 +212,42 @@ def test_what_wears_out_is_not_the_measure_of_accuracy():
     assert plan(sweep).best.period == 10
 
 
+def test_what_cannot_be_chosen_is_told_where_it_has_more():
+    """What survives learns nothing; the best accuracy is that of a device that is worn out."""
+
+    def accuracy(period, rate, seed):
+        return [0.1, 0.2, 0.3, 0.48 if period == 100 else 0.95] if rate == 1.0 else [0.1] * 4
+
+    found = plan(made(accuracy, endurance=10))
+    assert found.best.period == 100 and "within 1% of their best accuracy, 48.0%, in the shortest time" in found.reason
+    assert found.reason.endswith("; but tau_theta = 1 has 95.0%, where a device uses up its endurance")
+
+
+def test_an_accuracy_is_told_as_it_was_asked_for():
+    text = as_text(plan(made(climbs({1: 1.0, 10: 1.0, 100: 1.0})), accuracy=0.855))
+    assert "to 85.5%" in text and "86%" not in text
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda d: d.isel(iteration=-1), "no dimension iteration"),
+        (lambda d: d.assign(accuracy_test=d["accuracy_test"].astype(str)), "no numbers in accuracy_test"),
+    ],
+)
+def test_datasets_that_lack_rows_or_numbers(harm, message):
+    with pytest.raises(RunError, match=message):
+        plan(harm(made(climbs({1: 1.0, 10: 1.0, 100: 1.0}))))
+
+
+def test_damaged_attributes_are_told():
+    sweep = made(climbs({1: 1.0, 10: 1.0, 100: 1.0})).assign_attrs(overrides="{bad")
+    found = plan(sweep, accuracy=0.9)
+    assert found.best is None and "the attribute overrides of the dataset is damaged" in found.reason
+    states = sweep["state"].where(False, "missing")
+    assert plan(sweep.assign(state=states)).best is None
+
+
 def test_the_reason_says_what_hinders_each():
     """tau_theta = 1 wears a device out; at 10 and 100 none does, but eta is at an edge."""
     found = plan(made(climbs({1: 1.0, 10: 10.0, 100: 10.0}), endurance=150.0), accuracy=0.9)

@@ -332,3 +332,8 @@ def test_a_name_in_a_dataset_is_that_of_one_variable(change, message):
     text = "".join(f"{key}: {value}\n" for key, value in given.items())
     with pytest.raises(RecordError, match=message):
         mgd.train(mgd.load(text), iterations=2, target="numpy", progress=False)
+
+
+def test_one_entry_needs_no_list():
+    assert as_specs("energy") == as_specs(["energy"])
+    assert as_specs({"variable": "G", "every": "2*iteration"}) == as_specs([{"variable": "G", "every": "2*iteration"}])

@@ -279,6 +279,22 @@ def test_a_stopped_run_is_not_overwritten(xor, begun):
     refused("go on with --resume .*, or say --force", xor, begun, RecordError, resume=False)
 
 
+def test_a_run_that_another_process_has_finished_meanwhile_stays(tmp_path, xor, monkeypatch):
+    """Both found nothing there when they began, and compiled."""
+    out, other = tmp_path / "run.nc", tmp_path / "other.nc"
+    mgd.train(xor, iterations=5, out=other, target="numpy", progress=False)
+    plain = training.Recorder
+
+    def slow(*arguments):
+        shutil.copy(other, out)
+        return plain(*arguments)
+
+    monkeypatch.setattr(training, "Recorder", slow)
+    with pytest.raises(RecordError, match="exists; expected a new file"):
+        mgd.train(xor, iterations=7, out=out, target="numpy", progress=False)
+    assert out.read_bytes() == other.read_bytes()
+
+
 def test_resume_needs_a_file(xor):
     with pytest.raises(RunError, match="needs the file"):
         mgd.train(xor, iterations=5, resume=True, progress=False)

@@ -238,3 +238,29 @@ def test_writes_read_what_is_computed_for_each_sample_at_batch_1_only(xor):
         RunError, match=r"batch=4: `update` of hidden_layer.b reads `x`, which is computed for each sample"
     ):
         mgd.Session(bias_only, batch=4)
+
+
+def test_samples_without_targets_have_outputs_alone(xor, tmp_path):
+    session = session_of(xor, batch=4, seed=1)
+    session.present(X)
+    assert session.outputs().shape == (4, 1)
+    for wanted in (session.cost, session.accuracy, session.exact_gradient, session.step):
+        with pytest.raises(RunError, match="presented without targets: call present\\(x, y\\)"):
+            wanted()
+    session.save(tmp_path / "shown")
+    with pytest.raises(RunError, match="without targets"):
+        mgd.Session.resume(tmp_path / "shown").cost()
+    session.present(X, Y)
+    assert session.cost().shape == (4,)
+    session.present(X)
+    session.set_data((X, Y))
+    session.step()
+
+
+def test_few_samples_first_do_not_make_many_slow(classes):
+    """What is laid out for one sample is laid out anew for many."""
+    session = session_of(classes, batch=1)
+    one = session.evaluate(SAMPLES[:1], LABELS[:1])
+    many = session.evaluate(np.tile(SAMPLES, (50, 1)), np.tile(LABELS, 50))
+    assert session._evaluator.batch >= 64
+    np.testing.assert_allclose(many.cost.reshape(50, 4)[:, 0], one.cost[0], rtol=1e-6)

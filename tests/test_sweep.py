@@ -390,6 +390,48 @@ def test_the_same_sweep_goes_on_and_another_is_refused(xor, sweep, tmp_path, mon
         sweep(xor, {"seed": range(3)}, **options | {"out": tmp_path / "run.nc"})
 
 
+def test_a_sweep_of_other_samples_is_refused(sweep, tmp_path):
+    data, out = tmp_path / "d.csv", tmp_path / "sweep.nc"
+    data.write_text("x0,x1,y0\n0,0,0\n0,1,1\n1,0,1\n1,1,0\n")
+    options = {"iterations": 5, "out": out, "data": data, "scheduler": "local"}
+    first = sweep(mgd.load(XOR), {"seed": range(2)}, **options)
+    assert sweep(mgd.load(XOR), {"seed": range(2)}, **options).identical(first)
+    data.write_text("x0,x1,y0\n0,0,0\n0,1,1\n1,0,1\n1,1,1\n")
+    with pytest.raises(RunError, match="a sweep of other samples, by the same name"):
+        sweep(mgd.load(XOR), {"seed": range(2)}, **options)
+    with mgd.open_run(out) as found:
+        assert found.identical(first)
+
+
+def test_swept_names_are_no_rows_and_no_variables(sweep, tmp_path):
+    """A parameter may be called as if it counted rows; one that is called like a variable is refused before anything runs."""
+    netlist = XOR.read_text().replace("eta: 3", "eta: 3\n  n_iteration: 0\n  cost: 0")
+    found = sweep(mgd.load(netlist), {"n_iteration": [0.5, 1.5, -1]}, iterations=2, out=tmp_path / "sweep.nc")
+    assert mgd.open_run(tmp_path / "sweep.nc").identical(found) and found["n_iteration"].values.tolist() == [
+        0.5,
+        1.5,
+        -1,
+    ]
+    with pytest.raises(RecordError, match="cost is swept, and a run has a variable cost too"):
+        mgd.sweep(mgd.load(netlist), {"cost": [1, 2]}, iterations=2, out=tmp_path / "other.nc", scheduler="nowhere")
+    assert not points_of(tmp_path / "other.nc").exists()
+
+
+def test_an_empty_journal_hides_nothing(xor, sweep, tmp_path):
+    out = tmp_path / "run.nc"
+    mgd.train(xor, iterations=2, out=out, target="numpy", progress=False)
+    points_of(out).touch()
+    with pytest.raises(RecordError, match="is no sweep"):
+        sweep(xor, {"seed": range(2)}, iterations=2, out=out)
+
+
+def test_a_grid_has_an_end():
+    with pytest.raises(RunError, match="has 100,000,000,000 values; at most 1,000,000"):
+        parse(["seed=0..99999999999"])
+    with pytest.raises(RunError, match="the grid has 2,000,000 points"):
+        as_grid({"seed": range(1000), "eta": range(2000)})
+
+
 def test_a_sweep_with_another_table_is_refused(sweep, tmp_path):
     netlist, table = tmp_path / "own.yaml", tmp_path / "eta.csv"
     netlist.write_text(XOR.read_text().replace("eta: 3", 'eta: table("eta.csv", 1)'))

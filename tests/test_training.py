@@ -180,6 +180,12 @@ def test_costs_are_sampled_at_fixed_iterations(every):
     assert all(plan.next_cost(k) == next(s for s in seen if s > k) for k in range(every))
 
 
+@pytest.mark.parametrize("text", ["-cost_test", "cost_test and iteration > 2", "not cost_test"])
+def test_until_compares(xor, text):
+    with pytest.raises(RunError, match="compares nothing"):
+        mgd.train(xor, iterations=5, until=text, **FAST)
+
+
 def test_until_stops_at_the_first_row(xor):
     run = mgd.train(xor, iterations=1000, evaluate_every=5, until="iteration >= 20 and cost_test < 9", **FAST)
     assert run["iteration"].values[-1] == 20

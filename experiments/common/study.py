@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,13 +16,18 @@ import numpy as np
 import xarray as xr
 
 import mgdcircuits as mgd
+from mgdcircuits.errors import RunError
 from mgdcircuits.record import run_attributes, state_of, write_dataset
+from mgdcircuits.storage import fingerprint
+from mgdcircuits.sweeps.results import FAILED, MISSING
 from mgdcircuits.sweeps.sweeping import local_cluster
 from mgdcircuits.training import Interrupted
 
 FOLDER = Path(__file__).resolve().parent.parent
 PUBLISHED = FOLDER / "published"
 NETLISTS = Path(os.path.relpath(FOLDER.parent / "netlists"))  # relative, for the sake of checkpoints that name it
+MEND = "make room and give the same command"
+FACTS = ("netlist_sha256", "parameters", "clocks")
 FOLDER_TO_WRITE = click.Path(file_okay=False, writable=True, path_type=Path)
 
 
@@ -70,9 +76,21 @@ def cluster(options: Options) -> Iterator[str]:
 def swept(
     part: str, circuit: mgd.Circuit, grid: Mapping[str, Any], options: Options, address: str, **further: Any
 ) -> xr.Dataset:
-    """A sweep whose points are kept until the experiment is done: one that was stopped goes on with the same command."""
-    out = options.out / f"{part}.part.nc"
-    return mgd.sweep(circuit, grid, out=out, scheduler=address, on_nan="continue", record=[], **further)
+    """A sweep whose points are kept until the experiment is done: one that was stopped goes on with the same command.
+
+    Raises
+    ------
+    RunError
+        Points that failed.
+    """
+    out = part_of(part, options)
+    found = mgd.sweep(circuit, grid, out=out, scheduler=address, on_nan="continue", record=[], **further)
+    states = found["state"].values.ravel()
+    if failed := [state for state in states if state == MISSING or state.startswith(FAILED)]:
+        raise RunError(
+            f"{out}: {len(failed)} of {len(states)} points are not there ({failed[0]}); the same command tries them again"
+        )
+    return found
 
 
 def trained(part: str, circuit: mgd.Circuit, options: Options, **further: Any) -> xr.Dataset:
@@ -80,12 +98,13 @@ def trained(part: str, circuit: mgd.Circuit, options: Options, **further: Any) -
 
     One that is complete is read, unless it is of another circuit or was cut off sooner than it would be now.
     """
-    out = options.out / f"{part}.part.nc"
+    out = part_of(part, options)
     if out.exists() and not state_of(out).exists():
         done = mgd.open_run(out)
         ended = done.attrs["state"].startswith("until") or done.attrs["iterations_asked"] >= further["iterations"]
         if ended and is_of(circuit, done):
             return done
+        print(f"{out} is of other settings, and is done anew", flush=True)
         out.unlink()
     how = {"threads": options.workers, "record": [], "on_nan": "continue"}
     try:
@@ -94,10 +113,30 @@ def trained(part: str, circuit: mgd.Circuit, options: Options, **further: Any) -
         raise KeyboardInterrupt(f"stopped in {part}; the same command goes on from there") from None
 
 
+def part_of(part: str, options: Options) -> Path:
+    """Where a part of an experiment is kept until the whole is there; its name begins with that of the experiment."""
+    return options.out / f"{part}_seed{options.seed}.part.nc"
+
+
+def kept_part(part: str, made_with: Any, options: Options, make: Callable[[], xr.Dataset]) -> xr.Dataset:
+    """A part of an experiment, read if one is kept that was made with the same (what JSON can say); else made, and kept."""
+    path, digest = part_of(part, options), fingerprint(also=json.dumps(made_with))
+    if path.exists() and (there := xr.load_dataset(path)).attrs.pop("made_with", None) == digest:
+        return there
+    found = make()
+    write_dataset(found.assign_attrs(made_with=digest), path, MEND)
+    return found
+
+
+def facts_of(circuit: mgd.Circuit) -> list[str]:
+    """What its runs are known by: the SHA-256 of its netlist with what that includes, its parameters and its clocks."""
+    now = run_attributes(circuit.spec)
+    return [now[name] for name in FACTS]
+
+
 def is_of(circuit: mgd.Circuit, run: xr.Dataset) -> bool:
     """Whether a run is of this circuit, with the same numbers."""
-    now = run_attributes(circuit.spec)
-    return all(run.attrs[name] == now[name] for name in ("netlist_sha256", "parameters", "clocks"))
+    return [run.attrs.get(name) for name in FACTS] == facts_of(circuit)
 
 
 def iterations_to(run: xr.Dataset, goals: tuple[float, ...], name: str = "accuracy_test") -> xr.DataArray:
@@ -156,7 +195,7 @@ def keep(found: xr.Dataset, name: str, spec: Any, options: Options) -> Path:
     path = options.out / f"{name}{options.suffix}"
     found = found.assign_attrs(run_attributes(spec, title=name.replace("_", " "), **facts))
     write(found, path.with_suffix(".nc"))
-    for part in options.out.glob(f"{name}_{options.size}_*.part.nc"):
+    for part in options.out.glob(part_of(f"{name}_{options.size}_*", options).name):
         part.unlink()
     print(f"{path}.nc, .png; {seconds:.0f} s")
     return path
@@ -171,4 +210,4 @@ def kept(name: str, options: Options) -> xr.Dataset | None:
 def write(found: xr.Dataset, path: Path) -> None:
     """Write a dataset, compressed, in single precision; an earlier one stays until it is whole."""
     single = {name: v.astype("float32") for name, v in found.data_vars.items() if v.dtype == np.float64}
-    write_dataset(found.assign(single), path, "make room and give the same command")
+    write_dataset(found.assign(single), path, MEND)

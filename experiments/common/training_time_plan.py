@@ -20,8 +20,8 @@ from filelock import FileLock
 import mgdcircuits as mgd
 from common import study
 from common.training_time_run import Place, Point, Rows, Run
+from mgdcircuits.errors import RunError
 from mgdcircuits.netlist.spec import CircuitSpec
-from mgdcircuits.record import run_attributes
 
 Planned = tuple[Run, float, int]
 """A run, its goal, and the iterations after which it is cut off."""
@@ -71,16 +71,23 @@ class Summary(Mapping[Point, Rows]):
 
     One that is there at the beginning and was made with other netlists tells of nothing: the study begins anew. It is not
     `replaceable` then by one that is not finished.
+
+    Raises
+    ------
+    RunError
+        It begins with another seed: its runs would be lost.
     """
 
-    def __init__(self, path: Path, digest: str, axes: Mapping[str, str], point: Callable[..., Point]) -> None:
+    def __init__(
+        self, path: Path, digest: str, axes: Mapping[str, str], point: Callable[..., Point], seed: int
+    ) -> None:
         self._path, self._digest, self._axes, self._point = path, digest, axes, point
         self._read: tuple[int, int] | None = None
         self._rows: dict[Point, Rows] = {}
         self.replaceable = True
         if stamp := self._stamp():
             with xr.open_dataset(path) as found:
-                state, made_with = (found.attrs.get(name) for name in ("state", "digest"))
+                state, made_with, first = (found.attrs.get(name) for name in ("state", "digest", "seed"))
             self.replaceable = made_with == digest
             if not self.replaceable:
                 self._read = stamp
@@ -88,6 +95,8 @@ class Summary(Mapping[Point, Rows]):
                     f"{path} was made with other netlists: the study begins anew, and replaces it when it is finished",
                     flush=True,
                 )
+            elif first != seed:
+                raise RunError(f"{path} holds the runs of --seed {first}: give that, or another --out")
             elif state == FINISHED:
                 print(
                     f"{path} is finished, and only what it lacks is done; give another --out to run all of it",
@@ -180,10 +189,8 @@ def recalled(path: Path, digest: str, axes: Mapping[str, str], point: Callable[.
 
 
 def digest_of(circuits: Iterable[mgd.Circuit], further: Any = None) -> str:
-    """SHA-256 of netlists with what they include, of their parameters and clocks, and of further facts (as JSON)."""
-    each = [run_attributes(circuit.spec) for circuit in circuits]
-    names = ("netlist_sha256", "parameters", "clocks")
-    told = [[facts[name] for name in names] for facts in each] + ([] if further is None else [further])
+    """SHA-256 of what circuits are known by (`study.facts_of`), and of further facts (as JSON)."""
+    told = [study.facts_of(circuit) for circuit in circuits] + ([] if further is None else [further])
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
@@ -232,7 +239,7 @@ class SharedStudy:
     def go_on(self, options: study.Options) -> None:
         """Let its runs go on, write the summary and the figure of what there is then, and print the table."""
         folder, digest = options.out / f"{self.name}{options.suffix}.parts", digest_of(self.circuits, self.further)
-        known = Summary(folder.with_suffix(".nc"), digest, self.axes, self.point)
+        known = Summary(folder.with_suffix(".nc"), digest, self.axes, self.point, options.seed)
         place = Place(folder, options.workers, self.judged, known)
         state = work_through(lambda: self.planned(place))
         folder.mkdir(parents=True, exist_ok=True)

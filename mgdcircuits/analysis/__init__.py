@@ -1,1 +1,1 @@
-"""What runs mean: the theory of gradient convergence, to be drawn beside what was measured."""
+"""What runs mean: gradient convergence predicted, to be drawn beside what was measured, and what a chip would take."""

@@ -139,7 +139,7 @@ def read_chip(dataset: xr.Dataset, point: Mapping[str, Any], netlist: str | Path
     from mgdcircuits.circuit.clocks import resolve
     from mgdcircuits.netlist import load
 
-    overrides = json.loads(dataset.attrs.get("overrides") or "{}")
+    overrides, tables = (_mapping(dataset, name) for name in ("overrides", "netlist_tables"))
     overrides |= {name: value for name, value in point.items() if name not in OPTIONS}
     if netlist is not None:
         circuit = Circuit(load(netlist, overrides))
@@ -147,8 +147,19 @@ def read_chip(dataset: xr.Dataset, point: Mapping[str, Any], netlist: str | Path
         return Chip(circuit, resolve(circuit))
     if not (text := str(dataset.attrs.get("netlist", ""))):
         raise RunError("the dataset keeps none")
-    circuit = Circuit(load(text, overrides, json.loads(dataset.attrs.get("netlist_tables") or "{}")))
+    circuit = Circuit(load(text, overrides, tables))
     return Chip(circuit, resolve(circuit))
+
+
+def _mapping(dataset: xr.Dataset, name: str) -> dict[str, Any]:
+    """An attribute that holds a mapping as JSON; an empty one where there is none."""
+    try:
+        found = json.loads(dataset.attrs.get(name) or "{}")
+    except (TypeError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise RunError(f"the attribute {name} of the dataset is damaged")
+    return found
 
 
 def _check_same(circuit: Circuit, dataset: xr.Dataset) -> None:

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from mgdcircuits.analysis.plan import Option, Plan
-from mgdcircuits.analysis.report import si
-from mgdcircuits.errors import RecordError
+from mgdcircuits.analysis.report import percent, si
+from mgdcircuits.figures import save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,10 +29,10 @@ def plot(found: Plan, out: str | Path | None = None) -> Figure:
     Raises
     ------
     RecordError
-        A format that matplotlib cannot write; a folder that does not exist.
+        A format that matplotlib cannot write; a folder, or one that does not exist.
     """
     figure = Figure(figsize=(10.4, 4.2), layout="constrained")
-    goal = "" if found.target is None else f", to {found.target:.0%}"
+    goal = "" if found.target is None else f", to {percent(found.target)}"
     figure.suptitle(f"{found.circuit}{goal}", fontsize=10)
     drawn = [o for o in found.options if o.period is not None and np.isfinite(o.accuracy)]
     powered = [o for o in drawn if np.isfinite(o.joules) and o.joules > 0]
@@ -48,10 +48,7 @@ def plot(found: Plan, out: str | Path | None = None) -> Figure:
         axes["accuracy"].tick_params(labelbottom=False)
         axes["accuracy"].set_xlabel("")
     if out is not None:
-        try:
-            figure.savefig(out, dpi=150)
-        except (OSError, ValueError) as error:
-            raise RecordError(f"{out}: the figure cannot be written: {error}") from error
+        save(figure, out)
     return figure
 
 

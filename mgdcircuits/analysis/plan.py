@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mgdcircuits.analysis.chip import RATE, WINDOW, Chip, Chips, quantity
-from mgdcircuits.analysis.report import grouped, si
+from mgdcircuits.analysis.report import grouped, percent, si
 from mgdcircuits.errors import RunError
 from mgdcircuits.netlist.expressions import ExpressionError
 from mgdcircuits.record import GROUP, MEMBER, ROW
@@ -146,10 +146,7 @@ def plan(
     """
     if accuracy is not None and not 0 < accuracy <= 1:
         raise RunError(f"accuracy = {accuracy:g}; expected a fraction of the test set, above 0 and at most 1")
-    missing = [name for name in NEEDED if name not in dataset.variables]
-    if missing:
-        mend = "train again with this version, on a task that has right answers"
-        raise RunError(f"the dataset has no {', '.join(missing)}; {mend}")
+    _check(dataset)
     dataset, point = _chosen(dataset, dict(at or {}))
     runs = list(_runs(dataset, accuracy))
     if not runs:
@@ -173,6 +170,17 @@ def plan(
         needs=() if chip is None else chip.needs(),
         notes=tuple(_notes(dataset, runs, chip, batch)),
     )
+
+
+def _check(dataset: xr.Dataset) -> None:
+    """Refuse a dataset that lacks what is needed."""
+    mend = "train again with this version, on a task that has right answers"
+    if missing := [name for name in NEEDED if name not in dataset.variables]:
+        raise RunError(f"the dataset has no {', '.join(missing)}; {mend}")
+    if ROW not in dataset.dims:
+        raise RunError(f"the dataset has no dimension {ROW}; give the whole run, or keep a row as isel({ROW}=[-1])")
+    if wrong := [name for name in NEEDED if dataset[name].dtype.kind not in "iuf"]:
+        raise RunError(f"the dataset has no numbers in {', '.join(wrong)}; {mend}")
 
 
 def _chosen(dataset: xr.Dataset, at: dict[str, str]) -> tuple[xr.Dataset, dict[str, Any]]:
@@ -254,7 +262,7 @@ def _option(runs: list[_Run], chips: Chips, statement: str, target: float | None
         chip = chips.at(window)
         period = np.nan if chip is None else chip.period
     iterations = int(period) if np.isfinite(period) else None
-    if all(np.isnan(r.accuracy) for r in runs):
+    if all(np.isnan(r.accuracy) or r.missing for r in runs):
         return Option(window, iterations, None, False, "every run is missing or failed", len(runs), 0)
     tried = list(dict.fromkeys(r.rate for r in runs if not r.missing))
     try:
@@ -318,8 +326,9 @@ def _best(
 ) -> tuple[Option | None, str, Mapping[Option, str]]:
     """The quickest option that the devices survive, why, and what hinders the others."""
     usable = [o.accuracy for o in options if o.enough and o.tuned and not o.worn and o.seconds <= o.retention]
-    least = max(usable) - CLOSE if usable and target is None else -np.inf
-    goal = f"reach {target:.0%}" if target is not None else "train"
+    most = max(usable, default=-np.inf)
+    least = most - CLOSE if target is None else -np.inf
+    goal = f"reach {percent(target)}" if target is not None else "train"
     found = {o: _hindrance(o, goal, least) for o in options}
     hindrances = {o: why for o, why in found.items() if why}
     fit = [o for o, why in found.items() if not why]
@@ -329,8 +338,13 @@ def _best(
     if not fit:
         return None, f"no recommendation: {'; '.join(grouped(hindrances))}", hindrances
     best = min(fit, key=lambda o: (o.seconds, o.writes_max))
-    among = "reaches the accuracy" if target is not None else f"is within {CLOSE:.0%} of the best accuracy"
-    text = f"tau_theta = {best.name} iterations: {best.basis}; of those it {among} in the shortest time, {si(best.seconds)}s"
+    plural = "iteration" if best.period == 1 else "iterations"
+    among = (
+        "reaches the accuracy" if target is not None else f"is within {CLOSE:.0%} of their best accuracy, {most:.1%},"
+    )
+    text = (
+        f"tau_theta = {best.name} {plural}: {best.basis}; of those it {among} in the shortest time, {si(best.seconds)}s"
+    )
     if np.isfinite(best.wear):
         text += f", and uses {best.wear:.2g} of the endurance of its most worn device"
     fewest = min(fit, key=lambda o: o.writes_max)
@@ -339,6 +353,9 @@ def _best(
             f"; tau_theta = {fewest.name} writes {best.writes_max / fewest.writes_max:.3g} times less "
             f"and takes {fewest.seconds / best.seconds:.3g} times as long"
         )
+    better = max((o for o in hindrances if np.isfinite(o.accuracy)), key=lambda o: o.accuracy, default=best)
+    if target is None and better.accuracy > best.accuracy + CLOSE:
+        text += f"; but tau_theta = {better.name} has {better.accuracy:.1%}, where {hindrances[better]}"
     return best, text, hindrances
 
 
@@ -354,7 +371,11 @@ def _hindrance(option: Option, goal: str, least: float) -> str:
         return "a device uses up its endurance"
     if option.seconds > option.retention:
         return f"training takes longer than devices keep what is written ({si(option.retention)}s)"
-    return "" if option.accuracy >= least else f"more than {CLOSE:.0%} below the best accuracy"
+    return (
+        ""
+        if option.accuracy >= least
+        else f"more than {CLOSE:.0%} below the best accuracy of those that could be chosen"
+    )
 
 
 def _notes(dataset: xr.Dataset, runs: Sequence[_Run], chip: Chip | None, batch: int) -> Iterator[str]:

@@ -17,8 +17,14 @@ def si(value: float) -> str:
     """A number and the prefix of its unit: `3.2 m`."""
     if not np.isfinite(value) or value == 0:
         return f"{value:g} "
+    value = float(f"{value:.3g}")  # 999.7 is 1 k
     exponent = int(np.clip(3 * np.floor(np.log10(abs(value)) / 3), -15, 12))
     return f"{value / 10.0**exponent:.3g} {_PREFIXES[exponent]}"
+
+
+def percent(fraction: float) -> str:
+    """A fraction as it was asked for: `85.5%`."""
+    return f"{100 * fraction:.6g}%"
 
 
 def grouped(reasons: Mapping[Option, str]) -> list[str]:
@@ -53,7 +59,7 @@ def as_text(found: Plan) -> str:
         for o in found.options
     ]  # fmt: skip
     lines = [
-        f"{found.circuit}: " + ("to the end of each run" if found.target is None else f"to {found.target:.0%}"),
+        f"{found.circuit}: " + ("to the end of each run" if found.target is None else f"to {percent(found.target)}"),
         "",
     ]
     lines += _table(head, [tuple("-" if cell.startswith(("nan", "inf")) else cell for cell in row) for row in rows])

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mgdcircuits.errors import DatasetError
+from mgdcircuits.storage import fingerprint
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,11 @@ class Dataset:
     def shape(self) -> tuple[int, ...]:
         """Shape of one input."""
         return tuple(self.x_train.shape[1:])
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the samples that are learned from and of those of the test, as they are presented."""
+        return fingerprint(self.x_train, self.y_train, self.x_test, self.y_test, also=repr(float(self.scale)))
 
     def __repr__(self) -> str:
         counts = f"train={len(self.x_train)}, validation={len(self.x_validation)}, test={len(self.x_test)}"

@@ -189,7 +189,12 @@ def _read(content: str, name: str) -> dict[str, tuple[str, list[float]]]:
             f"a header, 2 to {MOST} rows, and two columns or more",
         )
     numbers = [_numbers(row, len(rows[0]), name) for row in rows[1:]]
-    return {column: (unit, [row[k] for row in numbers]) for k, (column, unit) in enumerate(_header(rows[0], name))}
+    found = {}
+    for k, (column, unit) in enumerate(_header(rows[0], name)):
+        if column in found:
+            raise _Wrong(f"{name} has two columns `{column}`", "each name once")
+        found[column] = unit, [row[k] for row in numbers]
+    return found
 
 
 def _header(cells: list[str], name: str) -> Iterator[tuple[str, str]]:

@@ -11,16 +11,18 @@ from mgdcircuits.arguments import check_choices
 from mgdcircuits.circuit.circuit import Circuit
 from mgdcircuits.datasets import NAMES, Dataset, as_dataset, from_arrays
 from mgdcircuits.datasets.of_task import dataset_of
+from mgdcircuits.errors import RecordError
 from mgdcircuits.recording import Recorder
 from mgdcircuits.rows import Rows
 from mgdcircuits.session import Session
 from mgdcircuits.stopping import Condition
 from mgdcircuits.sweeps.grid import DATA
 from mgdcircuits.sweeps.plan import Plan
+from mgdcircuits.sweeps.results import STATE
 from mgdcircuits.sweeps.worker import resolved
 
 
-def check(plan: Plan, data: Any, data_dir: str | Path | None, local: bool) -> None:
+def check(plan: Plan, data: Any, data_dir: str | Path | None, local: bool) -> list[Dataset | None]:
     """Lay out each structure as a session of one sample, without a compiler, and read the options with it.
 
     Parameters
@@ -33,6 +35,11 @@ def check(plan: Plan, data: Any, data_dir: str | Path | None, local: bool) -> No
         Where downloaded data lies.
     local
         Whether the workers find the same data as this process.
+
+    Returns
+    -------
+    list
+        What the points learn from, one for each swept data set. Where only the workers may have it, a sample in its place.
 
     Raises
     ------
@@ -50,6 +57,10 @@ def check(plan: Plan, data: Any, data_dir: str | Path | None, local: bool) -> No
         rows = Rows(session, samples[0], recorder, options["gradient"] or recorder.wants_gradient)
         if options["until"] is not None:
             Condition(options["until"], rows.scalars)
+        taken = {STATE, *(declared.name for declared in rows.schema()[0])}
+        for name in taken.intersection(plan.grid.names):
+            raise RecordError(f"{name} is swept, and a run has a variable {name} too; give the parameter another name")
+    return samples
 
 
 def _samples(circuit: Circuit, data: Any, data_dir: str | Path | None, local: bool) -> Dataset | None:

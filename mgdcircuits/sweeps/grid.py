@@ -17,6 +17,8 @@ SEED, DATA = "seed", "data"
 COUNTS = range(1, SEEDS.stop)
 OPTIONS: Mapping[str, range | None] = {SEED: SEEDS, "iterations": COUNTS, "batch": COUNTS, DATA: None}
 """Options of a run that may be swept, with the numbers that they may be; `data` has names. Other names are the netlist's."""
+MOST = 1_000_000
+"""Points of a grid."""
 EXPECTED = "expected NAME=VALUES, such as d=1,2,4 or seed=0..9"
 
 Value = int | float | str
@@ -114,7 +116,10 @@ def _values(part: str, text: str) -> Iterable[Value]:
         raise RunError(
             f"grid {text!r}: {part} is no range; expected whole numbers from the lower to the higher, as 0..9"
         )
-    return range(int(span[1]), int(span[2]) + 1)
+    whole = range(int(span[1]), int(span[2]) + 1)
+    if whole.stop - whole.start > MOST:
+        raise RunError(f"grid {text!r}: {part} has {whole.stop - whole.start:,} values; at most {MOST:,} are possible")
+    return whole
 
 
 def _number(text: str) -> Value:
@@ -156,7 +161,10 @@ def as_grid(grid: Mapping[str, Any], fixed: Iterable[str] = ()) -> Grid:
             raise RunError(f"grid {axis.name}: expected at least one value, and each of them once")
         if axis.name in OPTIONS:
             _check_option(axis, OPTIONS[axis.name])
-    return Grid(axes)
+    made = Grid(axes)
+    if len(made) > MOST:
+        raise RunError(f"the grid has {len(made):,} points; at most {MOST:,} are possible")
+    return made
 
 
 def _alike(value: Value) -> Any:

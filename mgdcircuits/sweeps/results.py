@@ -30,6 +30,13 @@ MISSING, FAILED = "missing", "failed: "
 """States of points without a run: one that never ran, and how that of one which failed begins."""
 MEND = "repeat what it was begun with, choose another name, or say --force (in Python overwrite=True)"
 
+OTHER = {
+    "netlist": "another netlist",
+    "samples": "other samples, by the same name",
+    "tables": "other tables, by the same names",
+}
+"""What is said of long facts that are not the same; `samples` are known only where this process has them."""
+
 
 def points_of(path: Path) -> Path:
     """Where the journal of a sweep lies."""
@@ -65,6 +72,8 @@ class Results:
         self.runs: dict[Index, Record] = {}
         self.failures: dict[Index, str] = {}
         self.complete: xr.Dataset | None = None
+        if path is not None and path.is_dir():
+            raise RecordError(f"{path} is a folder; expected the name of a file, such as {path / 'sweep.nc'}")
         self._folder = tempfile.TemporaryDirectory(prefix="mgdcircuits-") if path is None else None
         file = path or Path(self._folder.name, "sweep.nc") if self._folder else path
         assert file is not None
@@ -86,11 +95,9 @@ class Results:
 
     def _look(self, path: Path, overwrite: bool) -> None:
         """What can be said before anything is begun; a complete sweep is opened."""
-        if path.is_dir():
-            raise RecordError(f"{path} is a folder; expected the name of a file, such as {path / 'sweep.nc'}")
         if not path.parent.is_dir():
             raise RecordError(f"{path}: the folder {path.parent} does not exist; make it first")
-        if overwrite or self._points.exists() or not path.exists():
+        if overwrite or not path.exists() or self._points.exists() and journal.whole(self._points)[0]:
             return
         found = open_run(path)
         if SWEEP not in found.attrs:
@@ -114,8 +121,8 @@ class Results:
 
     def _check(self, before: Mapping[str, Any]) -> None:
         for name, value in self.identity.items():
-            if before.get(name) != value:
-                what = "another netlist" if name == "netlist" else f"{name} = {before.get(name)}, here it is {value}"
+            if before.get(name) != value and (name != "samples" or name in before):
+                what = OTHER.get(name, f"{name} = {before.get(name)}, here it is {value}")
                 raise RunError(f"{self.path} is a sweep of {what}; {MEND}")
 
     def _append(self, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
@@ -137,14 +144,9 @@ class Results:
         Raises
         ------
         RecordError
-            The disk is full; a swept name that is also the name of a recorded variable.
+            The disk is full.
         """
         about, arrays = run
-        for name in self.grid.names:
-            if name in about["variables"] or name == STATE:
-                raise RecordError(
-                    f"{name} is swept, and a run has a variable {name} too; give the parameter another name"
-                )
         self._append({"point": list(index), **about}, arrays)
         self.runs[index] = ({"point": list(index), **about}, arrays)
 

@@ -136,7 +136,7 @@ def sweep(
     plan = Plan.of(Source(spec.text, spec.file, dict(spec.overrides), dict(spec.tables)), points, options, seed)
     named = data is None or isinstance(data, str | Path)
     sent = None if named else as_dataset(data)
-    check(plan, data if named else sent, data_dir, scheduler == LOCAL)
+    samples = check(plan, data if named else sent, data_dir, scheduler == LOCAL)
     identity = {
         "netlist": fingerprint(also=spec.text),
         **({"tables": {name: fingerprint(also=text) for name, text in spec.tables.items()}} if spec.tables else {}),
@@ -147,6 +147,8 @@ def sweep(
         "record": as_lists(plan.circuit.spec.record if record is None else options["record"]),
         "data": _data_name(data),
     }
+    if scheduler == LOCAL or sent is not None:
+        identity["samples"] = [dataset and dataset.digest for dataset in samples]
     facts = {name: identity[name] for name in FACTS} | {"iterations_asked": iterations}
     options |= {"data": resolved(data) if named and data else None, "data_dir": data_dir and resolved(data_dir)}
     options |= {} if threads is None else {"threads": threads}
