@@ -68,3 +68,26 @@ def test_what_is_not_cleared_goes_on(netlists, tmp_path):
     single.step(2)
     for name, value in session.gradient_estimate().items():
         np.testing.assert_allclose(value - first[name], single.gradient_estimate()[name], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("target", ["numpy", "cpp"])
+def test_momentum_of_a_changing_eta(netlists, tmp_path, target):
+    """M = gamma*M + eta*G and W -= M (mgd.md section 2): what was gathered at a larger eta keeps its length."""
+    path = tmp_path / "net.yaml"
+    path.write_text(f"""
+include: {netlists / "xor.yaml"}
+circuit: momentum
+parameters: {{eta: 0.5/(1 + n_theta)}}
+learning:
+  mgd:
+    update: {{request: none, use: momentum(gamma=0.5), every: tau_theta}}
+""")
+    session = Session(load(path), batch=4, target=target, dtype="float64", seed=5)
+    session.present(*XOR)
+    gathered = dict.fromkeys(session.parameters, 0.0)
+    for n in range(6):
+        before = {name: values.copy() for name, values in session.parameters.items()}
+        session.step()
+        for name, estimate in session.gradient_estimate().items():
+            gathered[name] = 0.5 * gathered[name] + 0.5 / (1 + n) * estimate
+            np.testing.assert_allclose(session.parameters[name], before[name] - gathered[name], rtol=1e-12, atol=1e-15)
