@@ -32,10 +32,11 @@ AXES = {"rule": "rule", "d": "d", "eta": "eta", "seed": "seed", "tuning": "tunin
 class Tuned:
     """Runs to a goal at the best of some learning rates; for each width the iterations after which tuning is given up.
 
-    All rates run side by side on the tuning seeds, row by row, until for one of them the median seed has reached the goal on
-    validation samples: it is the best, or of several that with the larger median accuracy. Once the median of a rate is two
-    thirds there, rates whose median is not a third there are given up. Other seeds then run at the best rate, judged on the
-    test samples, and are cut off after ten times the iterations of tuning.
+    All rates run side by side on the tuning seeds, row by row, until for one of them all seeds have reached the goal on
+    validation samples: it is the best, or of several that with the larger median accuracy. (If half of the seeds were enough,
+    rates would be chosen at which the other half is lost.) Once all seeds of a rate are two thirds there, rates at which no
+    seed is a third there are given up. Other seeds then run at the best rate, judged on the test samples, and are cut off
+    after five times the iterations of tuning.
     """
 
     goal: float
@@ -75,26 +76,23 @@ def tuning(tuned: Tuned, rule: str, d: int, options: study.Options, place: Place
             yield run, tuned.goal, n
         if not all(run.found.complete(tuned.goal, n) for run in row):
             return None
-        accuracies = {eta: median_accuracy(each, n) for eta, each in left.items()}
-        if max(accuracies.values()) >= tuned.goal * 2 / 3:
-            left = {eta: left[eta] for eta, accuracy in accuracies.items() if accuracy >= tuned.goal / 3}
+        accuracies = {eta: [run.found.accuracy(n) for run in each] for eta, each in left.items()}
+        if any(min(each) >= tuned.goal * 2 / 3 for each in accuracies.values()):
+            left = {eta: left[eta] for eta, each in accuracies.items() if max(each) >= tuned.goal / 3}
     return best(tuned, runs, n)
 
 
-def median_accuracy(runs: list[Run], n: int) -> float:
-    """Of some runs after n iterations, or where they ended before."""
-    return float(np.median([run.found.accuracy(n) for run in runs]))
-
-
 def best(tuned: Tuned, runs: dict[float, list[Run]], n: int) -> tuple[float, int] | None:
-    """The learning rate at which the median of the seeds is at the goal within n iterations, and that number; None: at none."""
-    there = {eta: study.median(np.array([run.found.reached(tuned.goal) for run in each])) for eta, each in runs.items()}
+    """The learning rate whose last seed is the first at the goal, within n iterations, and when; None: there is none."""
+    there = {eta: max(run.found.reached(tuned.goal) for run in each) for eta, each in runs.items()}
     first = min(there.values())
     if first > n:
         return None
-    return max((eta for eta in there if there[eta] == first), key=lambda eta: median_accuracy(runs[eta], n)), round(
-        first
-    )
+
+    def accuracy(eta: float) -> float:
+        return float(np.median([run.found.accuracy(n) for run in runs[eta]]))
+
+    return max((eta for eta in there if there[eta] == first), key=accuracy), round(first)
 
 
 def planned(options: study.Options, place: Place) -> Iterator[Planned]:
@@ -106,7 +104,7 @@ def planned(options: study.Options, place: Place) -> Iterator[Planned]:
             if found is not None:
                 eta, n = found
                 for seed in range(options.seed, options.seed + tuned.seeds):
-                    yield Run(Point(rule, d, eta, seed), place), tuned.goal, 10 * n
+                    yield Run(Point(rule, d, eta, seed), place), tuned.goal, 5 * n
 
 
 def collect(plan: Plan, tuned: Tuned) -> xr.Dataset:

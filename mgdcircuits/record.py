@@ -502,7 +502,8 @@ def write_dataset(dataset: xr.Dataset, path: Path, mend: str) -> None:
 
 def _whole_rows(dataset: xr.Dataset) -> xr.Dataset:
     """Without rows that a kill cut off: their dimension's own coordinate is missing."""
-    for dim in [d for d in dataset.encoding.get("unlimited_dims", ()) if d in dataset.variables]:
+    rows = [d for d in dataset.encoding.get("unlimited_dims", ()) if str(d).endswith(ROW)]  # not what a sweep varies
+    for dim in [d for d in rows if d in dataset.variables]:
         values = np.asarray(dataset[dim].values, dtype=np.float64)
         good = int(np.argmin(np.append(np.isfinite(values) & (values >= 0), False)))
         if good < len(values):
