@@ -10,6 +10,7 @@ training_time.py. `--workers`: threads.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ from mgdcircuits import cli
 from training_time import with_published
 
 TUNING_SEED = 1000  # the first seed of tuning is so many beyond the first of the runs that are reported
+WAIT = 0.1
+"""Seconds, for another process."""
 AXES = {"rule": "rule", "d": "d", "eta": "eta", "seed": "seed", "tuning": "tuning"}
 
 
@@ -51,10 +54,10 @@ TUNED = {
     "quick": Tuned(0.2, (0.05, 0.2), 1, 2, {1: 1_000}),
     "full": Tuned(
         0.6,
-        (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2),
+        (0.02, 0.05, 0.1, 0.2, 0.5, 1),
         5,
         5,
-        {1: 20_000, 2: 10_000, 4: 5_000, 8: 3_000},
+        {1: 10_000, 2: 5_000, 4: 3_000, 8: 2_000},
         (*RULES, NODE_OR_WEIGHT),
     ),
 }
@@ -63,7 +66,7 @@ TUNED = {
 def tuning(tuned: Tuned, rule: str, d: int, options: study.Options, place: Place) -> Iterator[Planned]:
     """What is to be done to tune a learning rate: a row of all rates after another. Its value is `best` of them.
 
-    It ends early, with None, where runs have not come as far as they should: another process is at work on them.
+    It waits for runs that another process is at work on, and ends with None where none goes on.
     """
     first = options.seed + TUNING_SEED
     seeds = range(first, first + tuned.tuning_seeds)
@@ -74,6 +77,10 @@ def tuning(tuned: Tuned, rule: str, d: int, options: study.Options, place: Place
         row = [run for each in left.values() for run in each]
         for run in row:
             yield run, tuned.goal, n
+        while waiting := [run for run in row if run.busy]:
+            time.sleep(WAIT)
+            for run in waiting:
+                yield run, tuned.goal, n
         if not all(run.found.complete(tuned.goal, n) for run in row):
             return None
         accuracies = {eta: [run.found.accuracy(n) for run in each] for eta, each in left.items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -247,7 +248,10 @@ class SharedStudy:
             plan = [one for one in self.planned(place) if one[0].found.each]
             if not plan or state == INTERRUPTED and not known.replaceable:
                 return
-            found = self.collect(plan)
+            planned = {run.point for run, _, _ in plan}
+            kept = [(Run(point, place), 0.0, sys.maxsize) for point in known if point not in planned]
+            # what is planned may depend on runs that are not complete: until it is, what is known stays
+            found = self.collect(plan + kept if state == INTERRUPTED else plan)
             facts = {"processor_seconds": float(found["processor_seconds"].sum()), "state": state, "digest": digest}
             path = study.keep(found.assign_attrs(facts), self.name, self.spec, options)
             self.draw(found, path.with_suffix(".png"))
