@@ -39,7 +39,7 @@ class Tuned:
     validation samples: it is the best, or of several that with the larger median accuracy. (If half of the seeds were enough,
     rates would be chosen at which the other half is lost.) Once all seeds of a rate are two thirds there, rates at which no
     seed is a third there are given up. Other seeds then run at the best rate, judged on the test samples, and are cut off
-    after five times the iterations of tuning.
+    after ten times the iterations of tuning.
     """
 
     goal: float
@@ -54,10 +54,10 @@ TUNED = {
     "quick": Tuned(0.2, (0.05, 0.2), 1, 2, {1: 1_000}),
     "full": Tuned(
         0.6,
-        (0.02, 0.05, 0.1, 0.2, 0.5, 1),
+        (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2),
+        2,
         5,
-        5,
-        {1: 10_000, 2: 5_000, 4: 3_000, 8: 2_000},
+        {1: 20_000, 2: 10_000, 4: 5_000, 8: 3_000},
         (*RULES, NODE_OR_WEIGHT),
     ),
 }
@@ -111,7 +111,7 @@ def planned(options: study.Options, place: Place) -> Iterator[Planned]:
             if found is not None:
                 eta, n = found
                 for seed in range(options.seed, options.seed + tuned.seeds):
-                    yield Run(Point(rule, d, eta, seed), place), tuned.goal, 5 * n
+                    yield Run(Point(rule, d, eta, seed), place), tuned.goal, 10 * n
 
 
 def collect(plan: Plan, tuned: Tuned) -> xr.Dataset:
