@@ -21,7 +21,7 @@ import numpy as np
 import xarray as xr
 
 import mgdcircuits as mgd
-from common import node_or_weight, study
+from common import node_or_weight, published, study
 from common.gradient_convergence_figure import draw, is_plain
 from common.node_or_weight import NODE_OR_WEIGHT
 from mgdcircuits import cli, randomness
@@ -199,13 +199,6 @@ def run(case: Case, first: int, threads: int) -> xr.Dataset:
     return dataset.assign_attrs({name: fact for name, fact in facts.items() if name not in FURTHER})
 
 
-def published() -> np.ndarray:
-    """Rows of figure 3b: (rule, d, q25, median, q75, seeds) of iterations to 15 degrees."""
-    table = np.genfromtxt(study.PUBLISHED / "fig3.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")
-    columns = [f"csv_iters_alpha15deg_{q}" for q in ("q25", "median", "q75")]
-    return table[["train_method", "d", *columns, "n_seeds"]]
-
-
 def published_rule(rule: str) -> str:
     """What stands beside a rule in figure 3: a reading of node perturbation beside the published one."""
     return "node" if rule == NODE_OR_WEIGHT else rule
@@ -214,7 +207,7 @@ def published_rule(rule: str) -> str:
 def compared(found: xr.Dataset) -> Iterator[str]:
     """Lines that compare iterations to 15 degrees with the published ones, and the law with the measurement."""
     yield f"{'':36}{'N':>8}{'perturbed':>11}{'K_eff':>9}{'measured/law':>15}{'to 15 deg: law':>16}{'measured':>10}  published"
-    known = {(row[0], row[1]): row for row in published()}
+    known = published.until_15_degrees()
     for k in range(found.sizes["case"]):
         one = found.isel(case=k)
         name = str(one["case"].values)
@@ -228,30 +221,30 @@ def compared(found: xr.Dataset) -> Iterator[str]:
             f"{name:36}{int(one['n_parameters']):8,}{int(one['n_perturbed']):11,}{float(one['predicted_k_eff'].median()):9,.1f}"
             f"{law:>15}{float(one['predicted_degrees_15'].median()):16,.0f}{measured:>10}"
         )
-        row = known.get((published_rule(str(one["rule"].values)), int(one["d"])))
-        if row is not None and is_plain(one):
-            inside = [row[2] / 1.15 <= m <= row[4] * 1.15 for m in (float(one["predicted_degrees_15"].median()),)]
-            inside += [row[2] / 1.15 <= np.median(until) <= row[4] * 1.15] if len(until) else []
-            line += f"  {row[2]:,.0f} {row[3]:,.0f} {row[4]:,.0f}: {'inside' if all(inside) else 'OUTSIDE'}"
+        quartiles = known.get((published_rule(str(one["rule"].values)), int(one["d"])))
+        if quartiles is not None and is_plain(one):
+            low, middle, high = quartiles
+            ours = [float(one["predicted_degrees_15"].median()), *([np.median(until)] if len(until) else [])]
+            inside = all(low / 1.15 <= n <= high * 1.15 for n in ours)
+            line += f"  {low:,.0f} {middle:,.0f} {high:,.0f}: {'inside' if inside else 'OUTSIDE'}"
         yield line
     yield from slopes(found)
 
 
 def slopes(found: xr.Dataset) -> Iterator[str]:
     """Exponents of iterations to 15 degrees over N, on the published sizes."""
-    table = published()
+    known = published.until_15_degrees()
     cases = [found.isel(case=k) for k in range(found.sizes["case"])]
     for rule in RULES:
-        rows = [row for row in table if row[0] == published_rule(rule)]
-        sizes = {int(row[1]): row for row in rows}
+        sizes = {d: quartiles for (of, d), quartiles in known.items() if of == published_rule(rule)}
         plain = [one for one in cases if one["rule"] == rule and is_plain(one)]
         ours = {int(one["d"]): one for one in plain if int(one["d"]) in sizes}
         if len(ours) < 2:
             continue
         n = [float(one["n_parameters"]) for one in ours.values()]
         law = exponent(n, [float(one["predicted_degrees_15"].median()) for one in ours.values()])
-        quartiles = np.array([list(sizes[d])[2:5] for d in ours])
-        low, high = exponent_interval(n, quartiles, int(rows[0][5]))
+        quartiles = np.array([sizes[d] for d in ours])
+        low, high = exponent_interval(n, quartiles, published.SEEDS)
         theirs = exponent(n, list(quartiles[:, 1]))
         yield f"{rule}: exponent of N: law {law:.2f}; published {theirs:.2f} ({low:.2f} to {high:.2f})"
 
@@ -291,7 +284,7 @@ def joined(found: list[xr.Dataset], size: str) -> xr.Dataset:
 def save(dataset: xr.Dataset, path: Path) -> None:
     """The dataset and its figure, PATH.nc and PATH.png."""
     study.write(dataset, path.with_suffix(".nc"))
-    draw(dataset, published(), path.with_suffix(".png"))
+    draw(dataset, path.with_suffix(".png"))
 
 
 @study.command

@@ -11,7 +11,6 @@ Nothing is measured here. With --out a dataset and a figure are kept; the same c
 
 from __future__ import annotations
 
-import csv
 import itertools
 import math
 import sys
@@ -32,7 +31,7 @@ from rich.progress import track
 from rich.table import Table
 
 import mgdcircuits as mgd
-from common import study
+from common import published, study
 from common.node_or_weight import perturbs_nodes
 from mgdcircuits import cli
 from mgdcircuits.analysis.prediction import node_layers
@@ -217,13 +216,6 @@ HYPOTHESES = {
 }
 
 
-def published(rule: str, d: int) -> np.ndarray:
-    """Quartiles of figure 3b."""
-    with (study.PUBLISHED / "fig3.csv").open() as file:
-        row = next(r for r in csv.DictReader(file) if (r["panel"], r["train_method"], int(r["d"])) == ("3b", rule, d))
-    return np.array([float(row[f"csv_iters_alpha15deg_{q}"]) for q in ("q25", "median", "q75")])
-
-
 def cell(values: np.ndarray) -> str:
     """Quartiles of nodes, and the median of weights: `values` (rule, seed) without those that are missing."""
     low, middle, high = np.percentile(values[0], [25, 50, 75])
@@ -235,7 +227,8 @@ def empty(names: list[str], sizes: list[int], seeds: int) -> xr.Dataset:
     coords = {"hypothesis": names, "rule": ["node", "weight"], "d": sizes, "seed": np.arange(1, seeds + 1)}
     found = xr.Dataset(coords=coords)
     found["iterations"] = (tuple(coords), np.full([len(v) for v in coords.values()], np.nan))
-    theirs = [[published(rule, d) for d in sizes] for rule in coords["rule"]]
+    until = published.until_15_degrees()
+    theirs = [[until[rule, d] for d in sizes] for rule in coords["rule"]]
     found["published"] = (("rule", "d", "quartile"), np.array(theirs))
     return found.assign_coords(quartile=[0.25, 0.5, 0.75])
 

@@ -59,10 +59,19 @@ class Size:
 
 
 SIZES = {
-    "quick": Size({"letters": (4, 1.5)}, ("walsh", "bernoulli"), (0.02, 0.2, 2.0), (0, 1e-3), 4, 1, (0,), "numpy"),
+    "quick": Size(
+        {"letters": (4, 1.5)},
+        ("walsh", "walsh alternating", "bernoulli"),
+        (0.02, 0.2, 2.0),
+        (0, 1e-3),
+        4,
+        2,
+        (0,),
+        "numpy",
+    ),
     "full": Size(
         {"letters": (10, 4), "digits": (5, 4)},
-        ("sequential", "walsh", "sinusoid", "bernoulli"),
+        ("sequential", "walsh", "walsh alternating", "sinusoid", "bernoulli"),
         tuple(float(x) for x in np.geomspace(0.01, 10, 13)),
         (0, 1e-4, 1e-3, 1e-2),
         8,

@@ -24,13 +24,13 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import mgdcircuits as mgd
-from common import node_or_weight, study, training_time_run
+from common import node_or_weight, published, study, training_time_run
 from common.node_or_weight import NODE_OR_WEIGHT
 from common.training_time_figure import COLORS, LABELS, bound
 from common.training_time_plan import Plan, Planned, SharedStudy
 from common.training_time_run import Place, Point, circuit
 from mgdcircuits import cli
-from training_time import AXES, GOALS, PUBLISHED_ETA, aims, collected, published, with_published
+from training_time import AXES, GOALS, aims, collected, published_times, with_published
 
 PERTURBED = {
     "backprop": lambda n_nodes, n_parameters: 1,
@@ -77,10 +77,10 @@ class Run(training_time_run.Run):
 
 def planned(size: Size, options: study.Options, place: Place) -> Iterator[Planned]:
     """What is to be done, in order: a run, its goal, and the iterations after which it is cut off."""
-    theirs = published()
+    theirs = published_times()
     for goal, widths, seeds in size.stages:
         for rule, d, seed in itertools.product(PERTURBED, widths, range(options.seed, options.seed + seeds)):
-            limit = round(2 * theirs[rule, d, goal][1] * PUBLISHED_ETA / size.eta)
+            limit = round(2 * theirs[rule, d, goal][1] * published.ETA / size.eta)
             yield Run(Point(rule, d, size.eta, seed), place), goal, limit
 
 
@@ -88,7 +88,7 @@ def collect(plan: Plan, eta: float) -> xr.Dataset:
     """Iterations times eta over the published eta: (rule, d, seed, goal)."""
     runs = {run.point: run for run, _, _ in plan}
     found = with_published(collected(list(runs.values()), aims(plan), GOALS))
-    found["scaled"] = found["iterations"] * eta / PUBLISHED_ETA
+    found["scaled"] = found["iterations"] * eta / published.ETA
     return found.assign_attrs(eta=eta)
 
 
@@ -109,7 +109,7 @@ def compared(found: xr.Dataset, measured: xr.Dataset | None) -> Iterator[str]:
                 one = found.sel(rule=rule, d=d, goal=goal)
                 if one["scaled"].isnull().all():
                     continue
-                middle, known = bound(one["scaled"].values, one["done"].values * found.attrs["eta"] / PUBLISHED_ETA)
+                middle, known = bound(one["scaled"].values, one["done"].values * found.attrs["eta"] / published.ETA)
                 quartiles, more = one["published"].values, "" if known else "> "
                 yield (
                     f"{rule}, d = {d}, {goal:.0%}: {more}{middle:,.0f} by the drift ({one['scaled'].count().item()} seeds); "
@@ -133,7 +133,7 @@ def draw(found: xr.Dataset, measured: xr.Dataset | None, path: Path) -> None:
             each, label = pairs(found, measured, rule, d), f"{LABELS.get(rule, rule)}, d = {d}"
             left.loglog(*each.T, MARKERS.get(d, "x"), color=COLORS[rule], ms=5, alpha=0.7, label=label)
             one = found.sel(rule=rule, d=d)
-            done = one["done"].values * found.attrs["eta"] / PUBLISHED_ETA
+            done = one["done"].values * found.attrs["eta"] / published.ETA
             medians = [bound(one["scaled"].sel(goal=goal).values, done)[0] for goal in found["goal"].values]
             right.plot(
                 found["goal"],

@@ -22,14 +22,14 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import mgdcircuits as mgd
-from common import study, training_time_run
+from common import published, study, training_time_run
 from common.training_time_figure import bound, points
 from common.training_time_plan import Plan, Planned, SharedStudy, gathered, tried
 from common.training_time_run import RULES, Place, Point
 from mgdcircuits import cli
 from mgdcircuits.datasets import Dataset
 from node_hypotheses import HYPOTHESES, TEXT, Hypothesis, draw_biases, finish
-from training_time import PUBLISHED_ETA, published
+from training_time import published_times
 
 GOALS = (0.2, 0.4)
 AXES = {"hypothesis": "variant", "d": "d", "seed": "seed"}
@@ -63,7 +63,7 @@ class Size:
 
 SIZES = {
     "quick": Size(0.1, (PLAIN, "biases up to 0.5"), {1: 0.2}, 3),
-    "full": Size(PUBLISHED_ETA, tuple(of_the_circuit()), {1: 0.2, 4: 0.4}, 3),
+    "full": Size(published.ETA, tuple(of_the_circuit()), {1: 0.2, 4: 0.4}, 3),
 }
 
 
@@ -111,9 +111,9 @@ def pixels(place: Place, mean: float, deviation: float) -> Dataset:
 
 def planned(options: study.Options, place: Place) -> Iterator[Planned]:
     """What is to be done, in order: a run, its goal, and the iterations after which it is cut off."""
-    size, theirs = SIZES[options.size], published()
+    size, theirs = SIZES[options.size], published_times()
     for d, goal in size.goals.items():
-        limit = round(2 * theirs["backprop", d, goal][1] * PUBLISHED_ETA / size.eta)
+        limit = round(2 * theirs["backprop", d, goal][1] * published.ETA / size.eta)
         for name in size.names:
             for seed in range(options.seed, options.seed + size.seeds):
                 yield Run(Point("backprop", d, size.eta, seed, variant=name), place), goal, limit
@@ -126,7 +126,7 @@ def collected(plan: Plan, size: Size) -> xr.Dataset:
     goals = xr.DataArray([size.goals[d] for d in found["d"].values], dims="d")
     meant = tried(found) & (found["goal"] <= goals + 1e-9)
     found["iterations"] = found["iterations"].where(meant)
-    theirs = published()
+    theirs = published_times()
     found["published"] = (
         ("d", "goal", "quartile"),
         np.array([[theirs["backprop", d, goal] for goal in GOALS] for d in found["d"].values]),
@@ -147,7 +147,7 @@ def draw(found: xr.Dataset, path: Path) -> None:
     figure = Figure(figsize=(2.4 + 3.2 * len(shown), 1.4 + 0.36 * len(names)), layout="constrained")
     for axes, (d, goal) in zip(figure.subplots(1, len(shown), sharey=True, squeeze=False)[0], shown, strict=True):
         one = found.sel(d=d, goal=goal)
-        low, middle, high = one["published"].values * PUBLISHED_ETA / found.attrs["eta"]
+        low, middle, high = one["published"].values * published.ETA / found.attrs["eta"]
         axes.axvspan(low / middle, high / middle, color="#999999", alpha=0.2, lw=0, label="published quartiles")
         for row, name in enumerate(names):
             each = one.sel(hypothesis=name)
@@ -164,7 +164,7 @@ def table(found: xr.Dataset) -> Iterator[str]:
     """Medians, whether they are known, and all seeds."""
     for d, goal in panels(found):
         one = found.sel(d=d, goal=goal)
-        middle = float(one["published"].sel(quartile=0.5)) * PUBLISHED_ETA / found.attrs["eta"]
+        middle = float(one["published"].sel(quartile=0.5)) * published.ETA / found.attrs["eta"]
         yield f"d = {d}, to {goal:.0%}; published median {middle:,.0f}"
         for name in found["hypothesis"].values:
             values, done = (one.sel(hypothesis=name)[key].values for key in ("iterations", "done"))

@@ -22,13 +22,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 import mgdcircuits as mgd
-from common import study
+from common import published, study
 from common.training_time_figure import COLORS, bound, points
 from common.training_time_run import RULES
 from mgdcircuits import cli
 from mgdcircuits.codegen.compiler import compiler
 from mgdcircuits.errors import BuildError
-from training_time import PUBLISHED_ETA, published
+from training_time import published_times
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 FLAGS = (
@@ -51,7 +51,7 @@ class Size:
 
 SIZES = {
     "quick": Size(0.1, (0.2,), {1: 500}, 3),
-    "full": Size(PUBLISHED_ETA, (0.2, 0.4), {1: 23_100}, 20),  # twice the published median to 40 %
+    "full": Size(published.ETA, (0.2, 0.4), {1: 23_100}, 20),  # twice the published median to 40 %
 }
 
 
@@ -83,7 +83,7 @@ def measured(program: Path, size: Size, first: int) -> xr.Dataset:
     found = xr.Dataset(coords={"d": widths, "goal": list(size.goals), "seed": list(seeds)})
     found["iterations"] = (("d", "goal", "seed"), np.full((len(widths), len(size.goals), size.seeds), np.nan))
     found["done"] = (("d", "seed"), np.zeros((len(widths), size.seeds)))
-    theirs = published()
+    theirs = published_times()
     quartiles = [[theirs["backprop", d, goal] for goal in size.goals] for d in widths]
     found = found.assign(published=(("d", "goal", "quartile"), quartiles)).assign_coords(quartile=[0.25, 0.5, 0.75])
     for d in widths:
@@ -107,7 +107,7 @@ def compared(found: xr.Dataset) -> Iterator[str]:
             ours = f"{'' if known else '> '}{middle:,.0f} (median of {one['iterations'].count().item()} seeds)"
             yield (
                 f"d = {d}, {goal:.0%}: {ours} at eta = {found.attrs['eta']:g}; "
-                f"published, at {PUBLISHED_ETA:g}: {theirs[1]:,.0f} ({theirs[0]:,.0f} to {theirs[2]:,.0f})"
+                f"published, at {published.ETA:g}: {theirs[1]:,.0f} ({theirs[0]:,.0f} to {theirs[2]:,.0f})"
             )
 
 
@@ -117,7 +117,7 @@ def draw(found: xr.Dataset, toolkit: xr.Dataset | None, path: Path) -> None:
     figure = Figure(figsize=(4.6 * len(panels), 2.4), layout="constrained")
     for axes, (d, goal) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         one = found.sel(d=d, goal=goal)
-        low, _, high = one["published"].values * PUBLISHED_ETA / found.attrs["eta"]
+        low, _, high = one["published"].values * published.ETA / found.attrs["eta"]
         axes.axvspan(low, high, color="#999999", alpha=0.25, lw=0, label="published quartiles, 10 seeds")
         points(axes, 0, one["iterations"].values, one["done"].values, "#7a5195", across=True)
         if toolkit is not None:

@@ -24,13 +24,13 @@ from matplotlib.figure import Figure
 
 import mgdcircuits as mgd
 import training_drift
-from common import study
+from common import published, study
 from common.node_or_weight import NODE_OR_WEIGHT
 from common.training_time_plan import Plan, Planned, SharedStudy, gathered, tried
 from common.training_time_run import Place, Point, circuit
 from mgdcircuits import cli
 from mgdcircuits.errors import RunError
-from training_time import GOALS, PUBLISHED_ETA, PUBLISHED_SEEDS, aims, published
+from training_time import GOALS, aims, published_times
 
 PLAIN = "as described"
 OF_DRIFT = {PLAIN: "node", "nodes or parameters": NODE_OR_WEIGHT}
@@ -125,10 +125,10 @@ class Run(training_drift.Run):
 
 def planned(size: Size, options: study.Options, place: Place) -> Iterator[Planned]:
     """What is to be done, in order: a run, its goal, and the iterations after which it is cut off."""
-    theirs = published()
+    theirs = published_times()
     for goal, widths, names, seeds in size.stages:
         for d in widths:
-            limit = round(4 * theirs["node", d, goal][1] * PUBLISHED_ETA / size.eta)
+            limit = round(4 * theirs["node", d, goal][1] * published.ETA / size.eta)
             for name in names:
                 for seed in range(options.seed, options.seed + seeds):
                     yield Run(Point("node", d, size.eta, seed, variant=name), place), goal, limit
@@ -158,13 +158,13 @@ def wanted(drift: xr.Dataset, d: int, goal: float, draws: int = 4000) -> tuple[f
     log-normal with their quartiles. Our seeds that were cut off count with what they had done."""
     if d not in drift["d"]:
         return (np.nan,) * 3
-    one, theirs = drift.sel(rule="node", d=d), published()["node", d, goal]
+    one, theirs = drift.sel(rule="node", d=d), published_times()["node", d, goal]
     scaled = one["scaled"].sel(goal=goal)
-    ours = scaled.where(~np.isinf(scaled), one["done"] * drift.attrs["eta"] / PUBLISHED_ETA).dropna("seed").values
+    ours = scaled.where(~np.isinf(scaled), one["done"] * drift.attrs["eta"] / published.ETA).dropna("seed").values
     if not len(ours):
         return (np.nan,) * 3
     rng, sigma = np.random.default_rng(0), np.log(theirs[2] / theirs[0]) / 1.349
-    published_medians = theirs[1] * np.exp(sigma * np.median(rng.standard_normal((draws, PUBLISHED_SEEDS)), axis=1))
+    published_medians = theirs[1] * np.exp(sigma * np.median(rng.standard_normal((draws, published.SEEDS)), axis=1))
     drawn = published_medians / np.median(rng.choice(ours, (draws, len(ours))), axis=1)
     low, high = np.percentile(drawn, [2.5, 97.5])
     return low, theirs[1] / np.median(ours), high
@@ -235,7 +235,7 @@ def table(found: xr.Dataset) -> Iterator[str]:
             values = found["relative"].sel(d=d, goal=goal, reading=name).dropna("seed").values
             missing = f", {np.isinf(values).sum()} not reached" if np.isinf(values).any() else ""
             every = found["iterations"].sel(d=d, goal=goal, reading=name).dropna("seed").values
-            ratio = np.median(every) * found.attrs["eta"] / PUBLISHED_ETA / published()["node", d, goal][1]
+            ratio = np.median(every) * found.attrs["eta"] / published.ETA / published_times()["node", d, goal][1]
             yield (
                 f"  {name}: {np.median(values):.2f} ({values.min():.2f} to {values.max():.2f}; {len(values)} seeds{missing}); "
                 f"{ratio:.2f} of the published median"

@@ -10,7 +10,6 @@ because with a batch of 100 they are slower as members of one session (docs/swee
 
 from __future__ import annotations
 
-import csv
 import itertools
 import sys
 from collections.abc import Iterator
@@ -19,15 +18,13 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from common import study
+from common import published, study
 from common.node_or_weight import NODE_OR_WEIGHT
 from common.training_time_figure import bound, draw_fixed
 from common.training_time_plan import Plan, Planned, SharedStudy, gathered, tried
 from common.training_time_run import OWN_CODES, RULES, Place, Point, Run, circuit
 from mgdcircuits import cli
 
-PUBLISHED_ETA = 1e-3
-PUBLISHED_SEEDS = 10
 GOALS = (0.2, 0.4, 0.6, 0.8)
 AXES = {"rule": "rule", "d": "d", "seed": "seed"}
 AS_NODES = (OWN_CODES, NODE_OR_WEIGHT)  # stand beside the published node perturbation, too
@@ -54,7 +51,7 @@ class Fixed:
 FIXED = {
     "quick": Fixed(0.1, (Stage(0.2, tuple(RULES), (1,), 1),)),
     "full": Fixed(
-        PUBLISHED_ETA,
+        published.ETA,
         (
             Stage(0.2, tuple(RULES), (1, 2, 4)),
             Stage(0.2, ("backprop",), (1, 2, 4), 10),
@@ -85,11 +82,11 @@ FIXED = {
 
 def planned(fixed: Fixed, options: study.Options, place: Place) -> Iterator[Planned]:
     """What is to be done, in order: a run, its goal, and the iterations after which it is cut off."""
-    medians = {key: quartiles[1] for key, quartiles in published().items()}
+    medians = {key: quartiles[1] for key, quartiles in published_times().items()}
     for stage in fixed.stages:
         for d in stage.widths:
             for rule in stage.rules:
-                limit = round(2 * medians[rule, d, stage.goal] * PUBLISHED_ETA / fixed.eta)
+                limit = round(2 * medians[rule, d, stage.goal] * published.ETA / fixed.eta)
                 for seed in range(options.seed, options.seed + stage.seeds):
                     yield Run(Point(rule, d, fixed.eta, seed), place), stage.goal, limit
 
@@ -102,7 +99,7 @@ def collected(runs: list[Run], aims: dict[Point, float], goals: tuple[float, ...
     """
     facts = {"eta": lambda run: run.point.eta, "aim": lambda run: aims[run.point]}
     dataset = gathered(runs, AXES, goals, facts)
-    dataset["n_parameters"] = ("d", [circuit("weight", d, PUBLISHED_ETA).n_parameters for d in dataset["d"].values])
+    dataset["n_parameters"] = ("d", [circuit("weight", d, published.ETA).n_parameters for d in dataset["d"].values])
     iterations, meant = dataset["iterations"], tried(dataset)
     for before, goal in itertools.pairwise(range(len(goals))):
         cut_off = meant.isel(goal=before) & np.isinf(iterations.isel(goal=before))
@@ -129,7 +126,7 @@ def aims(plan: Plan) -> dict[Point, float]:
 
 def with_published(found: xr.Dataset) -> xr.Dataset:
     """Beside ours, the quartiles of the published runs, where there are any."""
-    theirs, none = published(), (np.nan,) * 3
+    theirs, none = published_times(), (np.nan,) * 3
     quartiles = [
         [[theirs.get((rule, d, goal), none) for goal in found["goal"].values] for d in found["d"].values]
         for rule in found["rule"].values
@@ -138,24 +135,19 @@ def with_published(found: xr.Dataset) -> xr.Dataset:
     return found.assign_coords(quartile=[0.25, 0.5, 0.75])
 
 
-def published() -> dict[tuple[str, int, float], tuple[float, float, float]]:
-    """Quartiles of the published runs: (rule, d, goal) to iterations; other readings of a rule stand beside the same ones."""
-    with (study.PUBLISHED / "fig4.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["panel"] == "4b"]
+def published_times() -> dict[tuple[str, int, float], published.Quartiles]:
+    """Quartiles of iterations by rule, d and goal; other readings of node perturbation stand beside the published one."""
     return {
-        (rule, int(row["d"]), goal): tuple(
-            float(row[f"it{round(100 * goal)}_test_{q}"]) for q in ("q25", "median", "q75")
-        )
-        for row in rows
-        for goal in GOALS
-        for rule in ((row["train_method"], *AS_NODES) if row["train_method"] == "node" else (row["train_method"],))
+        (reading, d, goal): quartiles
+        for (rule, d, goal), quartiles in published.until_accuracy().items()
+        for reading in ((rule, *AS_NODES) if rule == "node" else (rule,))
     }
 
 
 def compared(found: xr.Dataset) -> Iterator[str]:
     """Our medians beside the published ones, and how often chance alone would take them out of 25 %."""
-    if found.attrs["eta"] != PUBLISHED_ETA:
-        yield f"eta = {found.attrs['eta']:g}; the published runs have {PUBLISHED_ETA:g}"
+    if found.attrs["eta"] != published.ETA:
+        yield f"eta = {found.attrs['eta']:g}; the published runs have {published.ETA:g}"
     counted: dict[str, list[tuple[bool, float]]] = {}
     yield f"{'':22}{'goal':>5}{'seeds':>7}{'ours':>10}{'published quartiles':>32}{'ours/published':>16}  chance to be outside"
     for rule, d, goal in np.ndindex(found["iterations"].transpose("rule", "d", "goal", "seed").shape[:3]):
@@ -196,7 +188,7 @@ def paired(found: xr.Dataset) -> Iterator[str]:
 def chance(quartiles: np.ndarray, seeds: int, draws: int = 4000) -> float:
     """How often the medians of so many and of ten log-normal numbers with these quartiles differ by more than 25 %."""
     sigma, rng = np.log(quartiles[2] / quartiles[0]) / 1.349, np.random.default_rng(0)
-    ours, theirs = (np.median(rng.standard_normal((draws, n)), axis=1) for n in (seeds, PUBLISHED_SEEDS))
+    ours, theirs = (np.median(rng.standard_normal((draws, n)), axis=1) for n in (seeds, published.SEEDS))
     return float((np.abs(np.exp(sigma * (ours - theirs)) - 1) > 0.25).mean())
 
 

@@ -9,7 +9,6 @@ learning rate is fixed, or tuned at each tau_theta: the best on half of the seed
 
 from __future__ import annotations
 
-import csv
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import mgdcircuits as mgd
-from common import study
+from common import published, study
 from mgdcircuits import cli
 
 GOALS = (0.2, 0.4, 0.6, 0.8)
@@ -88,17 +87,10 @@ def exponents(found: xr.Dataset) -> dict[tuple[str, str], tuple[float, float, fl
     }
 
 
-def published() -> np.ndarray:
-    """tau_theta, updates and iterations to 80 % in figure 5."""
-    with (study.PUBLISHED / "fig5.csv").open() as file:
-        rows = [r for r in csv.DictReader(file) if r["updates_to_80_test"]]
-    return np.array([[float(r[c]) for c in ("tau_theta", "updates_to_80_test", "iters_to_80_test")] for r in rows])
-
-
 def draw(found: xr.Dataset, path: Path) -> None:
     """Updates and iterations against tau_theta; right-censored medians as open triangles where they were cut off."""
     figure = Figure(figsize=(10.4, 4.2), layout="constrained")
-    theirs, slopes = published(), exponents(found)
+    theirs, slopes = published.writes(GOALS[-1]), exponents(found)
     for k, name in enumerate(("updates", "iterations")):
         axes = figure.add_subplot(1, 2, k + 1)
         axes.spines[["top", "right"]].set_visible(False)
@@ -132,7 +124,7 @@ def main(options: study.Options) -> None:
     draw(found, path.with_suffix(".png"))
     for (how, name), (slope, low, high) in exponents(found).items():
         print(f"{name} at {how} eta: exponent of tau_theta {slope:.2f} ({low:.2f} to {high:.2f})")
-    theirs = published()
+    theirs = published.writes(GOALS[-1])
     print(f"published at fixed eta, updates: {np.polyfit(*np.log(theirs[:, :2].T), 1)[0]:.2f}")
     for how, one in chosen(found).items():
         rows = one["updates"].sel(goal=GOALS[-1]).transpose("tau_theta", "seed").values

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import xarray as xr
 
 import mgdcircuits as mgd
-from common import study, training_time_run
+from common import published, study, training_time_run
 from common.training_time_plan import Plan, Planned, SharedStudy, furthest, gathered, tried
 from common.training_time_run import RULES, Place
-from common.write_cycles_cnn_figure import draw, published, table
+from common.write_cycles_cnn_figure import draw, table
 from mgdcircuits import cli
 
 GOALS = (0.2, 0.4, 0.6, 0.8)
@@ -105,7 +105,7 @@ def next_row(iteration: int, window: int) -> int:
 def planned(options: study.Options, place: Place) -> Iterator[Planned]:
     """What is to be done, in order: a run, its goal, and the iterations after which it is cut off."""
     size = SIZES[options.size]
-    theirs = {tau: iterations for tau, _, iterations in published(0.8)}
+    theirs = {tau: iterations for tau, _, iterations in published.writes(0.8)}
     for stage in size.stages:
         for window in stage.windows:
             point = Point("weight", stage.d, stage.eta, options.seed + stage.seed, window=window)

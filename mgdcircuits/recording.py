@@ -13,7 +13,7 @@ from mgdcircuits.circuit.energy import is_counted
 from mgdcircuits.circuit.hardware import ENERGY
 from mgdcircuits.circuit.kept import asked, every_evaluation, kept_name
 from mgdcircuits.circuit.program import Array
-from mgdcircuits.errors import RecordError
+from mgdcircuits.errors import RecordError, RunError
 from mgdcircuits.netlist.spec import LearningSpec, RecordSpec, Role, Sharing
 from mgdcircuits.netlist.units import DIMENSIONLESS, describe, divide
 from mgdcircuits.record import DECLARED, ROW, Declaration, Intent
@@ -80,13 +80,26 @@ class Joules:
     declaration: Declaration
 
     def read(self, session: Session) -> np.ndarray:
-        """Joules of each member, of all samples of its batches and all copies of the circuit."""
+        """Joules of each member, of all samples of its batches and all copies of the circuit.
+
+        Raises
+        ------
+        RunError
+            Evaluations have taken less than nothing.
+        """
         hardware, members = session.hardware, session.members
         found = np.full(members, session.iteration * hardware.perturbation_energy)
         if hardware.evaluation_energy is not None:
             found += session.evaluations * hardware.evaluation_energy
         else:
-            found += session.view(ENERGY).reshape(members, -1).sum(1)
+            spent = session.view(ENERGY).reshape(members, -1).sum(1)
+            if (spent < 0).any():
+                text = session.circuit.spec.hardware.inference[ENERGY]
+                raise RunError(
+                    f"{session.circuit.spec.file}: hardware: inference: energy: {text}\n"
+                    f"    {session.evaluations} evaluations took {spent.min():.3g} J; expected none below 0: look at its signs"
+                )
+            found += spent
         for name in dict.fromkeys(site.parameter for s in session.circuit.spec.learning for site in s.sites):
             found += hardware.write_energy * session.writes(name).reshape(members, -1).sum(1)
         return found if members > 1 else found[0]

@@ -194,7 +194,7 @@ def test_gaussian_codes(tmp_path):
     assert across.mean() == pytest.approx((k - 1) * size, rel=0.03)
 
 
-@pytest.mark.parametrize(("code", "cycle"), [("sequential()", 30), ("walsh()", 32)])
+@pytest.mark.parametrize(("code", "cycle"), [("sequential()", 30), ("walsh()", 32), ("walsh_alternating()", 32)])
 def test_codes_that_cycle_give_the_gradient_without_error(tmp_path, code, cycle):
     """One cycle of finite differences, or of an orthogonal code, is the gradient itself (up to the size of delta)."""
     net = Replicates(tmp_path, NETS["small_conv"], WEIGHT_PERTURBATION, "numpy", 2, "all", code)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import mgdcircuits as mgd
-from mgdcircuits.errors import BuildError, RecordError
+from mgdcircuits.errors import BuildError, RecordError, RunError
 
 NET = """
 circuit: net
@@ -96,6 +96,7 @@ def test_energy_of_a_circuit_in_time(netlists):
 @pytest.mark.parametrize(
     ("old", "new", "error", "message"),
     [
+        ("sum(g*V_pre**2)*tau_p", "sum(-g*V_pre**2)*tau_p", RunError, "took -.* J; expected none below 0"),
         ("sum(g*V_pre**2)*tau_p", "mean(g*V_pre**2)*tau_p", BuildError, "expected sum"),
         (NET[NET.index("hardware:") :], "", RecordError, "`hardware` says no energy"),
     ],

@@ -157,7 +157,7 @@ def test_perturbation_codes(tmp_path):
     """Orthogonal codes know the gradient after a cycle; the error of a finite amplitude and of noise is the predicted one."""
     printed = quick("perturbation_codes.py", tmp_path)
     found = xr.open_dataset(tmp_path / "perturbation_codes_quick.nc")
-    for code in ("sequential", "walsh", "sinusoid"):
+    for code in ("sequential", "walsh", "walsh alternating", "sinusoid"):
         one = found.sel(circuit="letters", code=code)
         assert float(abs(one["cosine"] - one["predicted_cosine"]).max()) < 1e-3
         assert (one["cosine"].where(one["n"] == one["cycle"], drop=True) > 0.9999).all()
@@ -166,7 +166,10 @@ def test_perturbation_codes(tmp_path):
         assert abs(float((one["cosine"] - one["predicted_cosine"]).mean())) < 0.1
         assert float(one["cosine"].max()) < 0.95
     ratio = (found["error"].mean("member") / found["predicted_error"]).isel(trained=0).sel(norm=[0.02, 0.2])
-    assert abs(ratio.sel(code="walsh", sigma=0) - 1).max() < 0.02  # no chance in it
+    exact = ratio.sel(code=["walsh", "walsh alternating"], sigma=0)
+    assert abs(exact - 1).max() < 0.02  # no chance in it
+    error = found["error"].mean("member").isel(trained=0).sel(scheme="one-sided", sigma=0, norm=0.2)
+    assert float(error.sel(code="walsh alternating")) < 0.1 * float(error.sel(code="walsh"))  # no curvature is left
     assert abs(ratio.sel(code="bernoulli", scheme=["one-sided", "antithetic"]) - 1).max() < 0.4
     assert "best norm" in printed and (tmp_path / "perturbation_codes_quick.png").stat().st_size > 20_000
 
@@ -506,7 +509,6 @@ KEPT = {
 BESIDE = {
     "training_drift": lambda: xr.load_dataset(RESULTS / "training_time.nc"),
     "training_oracle": lambda: xr.load_dataset(RESULTS / "training_time.nc"),
-    "gradient_convergence": lambda: importlib.import_module("gradient_convergence").published(),
 }
 
 

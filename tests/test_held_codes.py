@@ -74,6 +74,20 @@ def test_other_codes_are_held_too(code, target):
 
 
 @pytest.mark.parametrize("target", ["numpy", "cpp"])
+@pytest.mark.parametrize("hidden", [1, 2, 3, 7, 31, 63])  # of K = 5, 9, 13, 29, 125, 253 parameters
+def test_alternating_walsh_codes_flip_after_each_period(hidden, target):
+    """Rows of a Hadamard matrix over a period; then the same with all signs flipped, and then as at first."""
+    drawn = circuit("xor.yaml", "mgd", "tau_p", "walsh_alternating()", hidden=hidden)
+    k = drawn.n_parameters
+    period = 1 << k.bit_length()
+    parts = codes_drawn(drawn, "xor", 2 * period + 1, target=target, batch=1).values()
+    rows = np.concatenate([part.reshape(2 * period + 1, -1) for part in parts], axis=1)
+    np.testing.assert_array_equal(rows[:period].T @ rows[:period], period * np.eye(k))
+    np.testing.assert_array_equal(rows[period:-1], -rows[:period])
+    np.testing.assert_array_equal(rows[-1], rows[0])
+
+
+@pytest.mark.parametrize("target", ["numpy", "cpp"])
 def test_words_of_a_code_are_those_of_its_draw(target):
     """In a code `n_p` counts draws and `t` is when its draw began; `n_theta` counts updates, as everywhere."""
     k = np.arange(2 * HOLD + 1)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from common.node_or_weight import NODE_OR_WEIGHT
+from common.published import until_15_degrees
 from mgdcircuits.analysis.theory import Convergence
 
 COLORS = {"weight": "#c2571a", "node": "#1f5fa8", NODE_OR_WEIGHT: "#8b4fb0"}
@@ -26,7 +27,7 @@ SHADES = {
 }
 
 
-def draw(found: xr.Dataset, published: np.ndarray, path: Path) -> None:
+def draw(found: xr.Dataset, path: Path) -> None:
     """Eight panels into a file."""
     figure = Figure(figsize=(19.5, 8.4), layout="constrained")
     axes = figure.subplots(2, 4)
@@ -38,7 +39,7 @@ def draw(found: xr.Dataset, published: np.ndarray, path: Path) -> None:
     for column, rule in enumerate(("weight", NODE_OR_WEIGHT)):
         measured = [one for one in plain if one["rule"] == rule and _measured(one) > 1]
         layers(axes[1, column], max(measured, key=lambda one: float(one["iteration"].max()), default=None))
-    sizes(axes[1, 2], plain, published)
+    sizes(axes[1, 2], plain)
     classes(axes[1, 3], cases)
     for one in axes.flat:
         one.spines[["top", "right"]].set_visible(False)
@@ -153,7 +154,7 @@ def _to_15(axes: Axes, cases: list[xr.Dataset], over: str, rule: str) -> None:
         _seeds(axes, one, place, color)
 
 
-def sizes(axes: Axes, cases: list[xr.Dataset], published: np.ndarray) -> None:
+def sizes(axes: Axes, cases: list[xr.Dataset]) -> None:
     """Iterations to 15 degrees over N, with the published quartiles."""
     parameters = {int(one["d"]): float(one["n_parameters"]) for one in cases}
     for rule in COLORS:
@@ -161,10 +162,10 @@ def sizes(axes: Axes, cases: list[xr.Dataset], published: np.ndarray) -> None:
         if not chosen:
             continue
         _to_15(axes, chosen, "n_parameters", rule)
-        rows = [row for row in published if row[0] == rule and row[1] in parameters]
-        if rows:
-            x = np.array([parameters[int(row[1])] for row in rows]) * 1.12
-            low, middle, high = np.array([list(row)[2:5] for row in rows]).T
+        theirs = {d: quartiles for (of, d), quartiles in until_15_degrees().items() if of == rule and d in parameters}
+        if theirs:
+            x = np.array([parameters[d] for d in theirs]) * 1.12
+            low, middle, high = np.array(list(theirs.values())).T
             bars = [middle - low, high - middle]
             axes.errorbar(x, middle, bars, color="k", marker="s" if rule == "weight" else "^", markersize=5, linewidth=0,
                           elinewidth=1, label=f"{rule}: published quartiles")  # fmt: skip

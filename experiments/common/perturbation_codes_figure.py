@@ -10,8 +10,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-COLORS = ("#1f5fa8", "#c2571a", "#3c8d40", "#7b4ea3", "#555555", "#b8860b")
-MARKERS = ("o", "s", "D", "^")
+COLORS = ("#1f5fa8", "#c2571a", "#3c8d40", "#7b4ea3", "#555555", "#b8860b", "#d1478b")
+MARKERS = ("o", "s", "D", "^", "v")
 FLOOR = 1e-2
 """Angles are drawn from here on, in degrees."""
 
@@ -40,22 +40,24 @@ def draw(found: xr.Dataset, path: Path) -> None:
     """Angles of each circuit and the best amplitudes; below them a row of errors for each point."""
     codes = [str(c) for c in found["code"].values if bool(found["draws"].sel(code=c).notnull().any())]
     circuits, points = list(found["circuit"].values), list(found["trained"].values)
-    columns = max(len(codes), len(circuits) + 2)
-    figure = Figure(figsize=(4.6 * columns, 3.6 * (1 + len(points))), layout="constrained")
-    for k, name in enumerate(circuits):
-        _angles(figure.add_subplot(1 + len(points), columns, k + 1), found.sel(circuit=name))
+    width = 4.6 * max(len(codes), len(circuits) + 2)
+    figure = Figure(figsize=(width, 3.6 * (1 + len(points))), layout="constrained")
+    top, below = figure.subfigures(2, 1, height_ratios=[1, len(points)])
+    above = top.subplots(1, len(circuits) + 2)
+    for axes, name in zip(above, circuits, strict=False):
+        _angles(axes, found.sel(circuit=name))
     last = found.isel(trained=-1)
-    _best(figure.add_subplot(1 + len(points), columns, columns - 1), last, codes, best_norm, "predicted_best")
-    _best(figure.add_subplot(1 + len(points), columns, columns), last, codes, least_error, "predicted_least")
+    _best(above[-2], last, codes, best_norm, "predicted_best")
+    _best(above[-1], last, codes, least_error, "predicted_least")
+    rows = below.subplots(len(points), len(codes), squeeze=False)
     for row, trained in enumerate(points):
         for k, code in enumerate(codes):
-            axes = figure.add_subplot(1 + len(points), columns, (row + 1) * columns + k + 1)
-            _errors(axes, found.sel(trained=trained, code=code), first=k == 0 and row == 0)
+            _errors(rows[row, k], found.sel(trained=trained, code=code), first=k == 0 and row == 0)
     figure.savefig(path, dpi=110)
 
 
 def _angles(axes: Axes, one: xr.Dataset) -> None:
-    for code, color, marker in zip(one["code"].values, COLORS, "osD^vx", strict=True):
+    for code, color, marker in zip(one["code"].values, COLORS, "osD^vx*", strict=True):
         each = one.sel(code=code)
         n = each["n"].values
         for name, style, label in (("predicted_cosine", "-", None), ("cosine", marker, code)):

@@ -11,6 +11,7 @@ import mgdcircuits as mgd
 from common import study
 from mgdcircuits.analysis.codes import drawn, joined
 from mgdcircuits.analysis.moments import BERNOULLI, GAUSSIAN, Law, sparse_bernoulli
+from mgdcircuits.circuit.clocks import resolve
 
 # One circuit measures all schemes: they differ in the passes that they read, and evaluations are counted for each by itself.
 TEXT = """
@@ -35,6 +36,7 @@ SPARSITY = 50
 CODES: dict[str, tuple[str, Law | None]] = {
     "sequential": ("sqrt(K)*sequential()", None),
     "walsh": ("walsh()", None),
+    "walsh alternating": ("walsh_alternating()", None),
     "sinusoid": ("sinusoid({spacing!r}*Hz)", None),
     "bernoulli": ("bernoulli()", BERNOULLI),
     "sparse bernoulli": (f"bernoulli_power({SPARSITY})", sparse_bernoulli(SPARSITY)),
@@ -62,19 +64,19 @@ class Task:
 
     def cycle(self, code: str) -> int:
         """Draws after which a code that is not random is orthogonal; K of one that is."""
-        if code == "walsh":
+        if code.startswith("walsh"):
             return 1 << self.k.bit_length()
         return self.k + 1 if code == "sinusoid" else self.k  # sines are orthogonal over half a period of the slowest
 
     def period(self, code: str) -> int:
         """Draws after which a code that is not random begins anew."""
-        return 2 * self.cycle(code) if code == "sinusoid" else self.cycle(code)
+        return (2 if code in ("sinusoid", "walsh alternating") else 1) * self.cycle(code)
 
     def circuit(self, code: str) -> mgd.Circuit:
         """With a code that drives all parameters."""
         text = CODES[code][0]
         if code == "sinusoid":
-            iteration = 3e-6  # seconds: three evaluations of a microsecond
+            iteration = resolve(self.circuit("bernoulli")).iteration  # seconds
             text = text.format(spacing=1 / (self.period(code) * iteration))
         return mgd.load(TEXT.format(netlist=self.netlist, replaced=self.replaced, code=text), **self.sizes)
 

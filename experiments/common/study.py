@@ -24,7 +24,6 @@ from mgdcircuits.sweeps.sweeping import local_cluster
 from mgdcircuits.training import Interrupted
 
 FOLDER = Path(__file__).resolve().parent.parent
-PUBLISHED = FOLDER / "published"
 NETLISTS = Path(os.path.relpath(FOLDER.parent / "netlists"))  # relative, for the sake of checkpoints that name it
 MEND = "make room and give the same command"
 FACTS = ("netlist_sha256", "parameters", "clocks")

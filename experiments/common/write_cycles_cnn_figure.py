@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,20 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from common import study
+from common import published
 
 COLORS = {0.01: "#7a5195", 0.03: "#1f5fa8", 0.1: "#3d8a4d", 0.3: "#d98c1f", 1: "#c2321a"}
 RAISED = {1: 0.03, 10: 0.1, 100: 0.3, 1000: 1}
 Law = tuple[float, float, float]
 Line = tuple[np.ndarray, np.ndarray]
-
-
-def published(goal: float) -> np.ndarray:
-    """tau_theta, updates and iterations to a goal in figure 5, where it was reached."""
-    percent = round(100 * goal)
-    names = ("tau_theta", f"updates_to_{percent}_test", f"iters_to_{percent}_test")
-    with (study.PUBLISHED / "fig5.csv").open() as file:
-        return np.array([[float(row[n]) for n in names] for row in csv.DictReader(file) if row[names[1]]])
 
 
 def lines(values: xr.DataArray) -> list[Line]:
@@ -51,7 +42,7 @@ def exponent(every: list[Line]) -> Law:
 
 def over_the_same(every: list[Line], goal: float, column: int) -> float:
     """The published exponent over the same tau_theta, each counted as often as in our lines."""
-    theirs = {row[0]: row[column] for row in published(goal)}
+    theirs = {row[0]: row[column] for row in published.writes(goal)}
     return exponent([(x, np.array([theirs[tau] for tau in x])) for x, _ in every])[0]
 
 
@@ -83,7 +74,7 @@ def draw_line(axes: Axes, one: xr.Dataset, name: str, color: str, label: str) ->
 
 def panel(axes: Axes, found: xr.Dataset, goal: float, name: str) -> None:
     """One goal at one width: a line for each learning rate, one for those that rise with tau_theta, and the published one."""
-    theirs = published(goal)
+    theirs = published.writes(goal)
     theirs = theirs[theirs[:, 0] <= 2 * found["tau_theta"].values.max()]
     values = theirs[:, 1 if name == "updates" else 2]
     axes.loglog(theirs[:, 0], values, "x:", color="#999999", label="published, d = 24, $\\eta$ = 0.01")

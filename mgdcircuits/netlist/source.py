@@ -237,7 +237,10 @@ class _Builder:
                     TRAP, key_at, f"YAML read `{key}` as one key", "a space after the colon", f"write `{name}: {rest}`"
                 )
                 continue
-            result[key] = self.tree(value_node)
+            value = self.tree(value_node)
+            if isinstance(value, Text) and not value and not value.quoted:
+                value = Text("", key_at)  # YAML sees an empty value where the next key begins
+            result[key] = value
         return result
 
     def _split_at_commas(self, node: MappingNode) -> None:

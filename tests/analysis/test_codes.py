@@ -27,7 +27,7 @@ learning:
 """
 RNG = np.random.default_rng(11)
 SLOPES = RNG.normal(size=30)
-CODES = ["bernoulli()", "gaussian()", "sequential()", "walsh()", "sinusoid(spacing=7000*Hz)"]
+CODES = ["bernoulli()", "gaussian()", "sequential()", "walsh()", "walsh_alternating()", "sinusoid(spacing=7000*Hz)"]
 
 
 def circuit(folder: Path, code: str, blocks: str = "all", bias: str = ""):
@@ -50,7 +50,7 @@ def test_they_are_the_codes_of_a_session(tmp_path, code):
                 np.testing.assert_array_equal(values[k], session.view(name).ravel())
 
 
-@pytest.mark.parametrize(("code", "cycle"), [("sequential()", 30), ("walsh()", 32)])
+@pytest.mark.parametrize(("code", "cycle"), [("sequential()", 30), ("walsh()", 32), ("walsh_alternating()", 32)])
 def test_a_whole_cycle_has_no_error_and_a_part_has(tmp_path, code, cycle):
     (block,) = drawn(circuit(tmp_path, code), 2 * cycle)
     found = simulate([(SLOPES, joined(block))], [cycle // 2, cycle, 2 * cycle])

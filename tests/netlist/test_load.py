@@ -393,6 +393,12 @@ def test_positions_are_lines_of_the_file() -> None:
     assert isinstance(at, Position) and "theta_b : 1 (perturbation of b)" in lines[at.line - 1]
 
 
+def test_what_is_left_empty_is_reported_where_its_key_stands(tmp_path: Path) -> None:
+    (tmp_path / "net.yaml").write_text(f"include: {NETLISTS / 'xor.yaml'}\ncircuit: a\nhardware:\n\nrecord: [C]\n")
+    with pytest.raises(NetlistError, match=r"net\.yaml:3: nothing in `hardware`"):
+        load(tmp_path / "net.yaml")
+
+
 def test_sample_elements_become_names() -> None:
     spec = load(NETLISTS / "miconi_dnms.yaml")
     assert spec.trial is not None
