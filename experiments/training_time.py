@@ -73,6 +73,7 @@ FIXED = {
             Stage(0.8, ("weight",), (2, 1)),
             Stage(0.8, ("node",), (1,)),
             Stage(0.8, ("weight",), (4,)),
+            Stage(0.8, ("backprop",), (1,), 10),
             Stage(0.6, ("node",), (2,), 10),
             Stage(0.4, ("node", "weight"), (2, 1, 4), 10),
         ),

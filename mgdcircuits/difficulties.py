@@ -141,13 +141,15 @@ def _change(session: Session, arrays: set[str]) -> list[str]:
 
 
 def explain(run: xr.Dataset) -> str | None:
-    """Why nothing was learned, in a sentence; None where something was, or where the run does not show why.
+    """Why nothing was learned, or nothing more, in a sentence; None where something was, or where the run does not show why.
 
     Of a run with members it is that of all together.
     """
     rows = run.sizes["iteration"]
-    if rows < 2 or _has_learned(run):
+    if rows < 2:
         return None
+    if _has_learned(run):
+        return _worn_out(run)
     last = {str(n): v.isel(iteration=-1) for n, v in run.data_vars.items() if v.dims[:1] == ("iteration",)}
     causes = []
     for name, text in (
@@ -168,6 +170,19 @@ def explain(run: xr.Dataset) -> str | None:
         causes.append((1 - change / residual if residual > 0 else 0.0, text))
     strength, text = max(causes, default=(0.0, ""))
     return f"nothing was learned: {text}" if strength >= 0.5 else None
+
+
+def _worn_out(run: xr.Dataset) -> str | None:
+    """From where on most devices are worn out, in a sentence."""
+    if "worn" not in run:
+        return None
+    worn = [_most(run["worn"].isel(iteration=k)) for k in range(run.sizes["iteration"])]
+    dead = [n for n, part in zip(run["iteration"].values, worn, strict=True) if part >= 0.5]
+    return (
+        f"nothing more is learned: {worn[-1]:.0%} of the devices are worn out, most by iteration {dead[0]}"
+        if dead
+        else None
+    )
 
 
 def _most(values: xr.DataArray) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -161,6 +162,19 @@ def test_quiet_hides_progress_and_not_the_reason(netlists, tmp_path):
     command = [sys.executable, "-m", "mgdcircuits", *words.split()]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.stderr == "nothing was learned: 100% of the devices are worn out\n"
+
+
+def test_train_says_when_most_devices_are_worn_out(tmp_path):
+    """Something was learned before, and a run that goes on for long after that is in vain."""
+    run = trained(circuit(tmp_path, ["device: {endurance: 1000}"]), iterations=100)
+    learned = [0.1, *[0.6] * (run.sizes["iteration"] - 1)]
+    run = run.assign(accuracy_test=("iteration", learned), worn=run["worn"] * 0)
+    assert explain(run) is None
+    run["worn"][-2:] = 1
+    run["worn"][-2, 0] = 0.9
+    assert re.search(
+        r"^nothing more is learned: 100% of the devices are worn out, most by iteration \d+$", explain(run)
+    )
 
 
 def test_a_run_that_learns_needs_no_explanation(netlists):

@@ -199,10 +199,36 @@ def test_devices_must_survive():
     """Updates at every iteration are the quickest here, but wear the devices out."""
     quick = made(climbs({1: 1.0, 10: 1.0, 100: 1.0}), endurance=150.0, seconds_of_write=-0.5)
     found = plan(quick, accuracy=0.9)
-    assert found.options[0].worn and found.best.period == 10
+    assert (
+        found.options[0].worn and found.best.period == 100
+    )  # 199 s, or any time after 99.5 s: 190 s are not less for sure
+    assert (
+        "by rows it may be there at any time after 99.5 s; tau_theta = 10 is there after 190 s, with 10 times the"
+        in found.reason
+    )
     assert {o.name: why for o, why in found.hindrances.items()} == {"1": "a device uses up its endurance"}
     assert "tau_theta = 1: a device uses up its endurance" in as_text(found).splitlines()
     assert plan(made(climbs({1: 1.0}), periods=(1,), endurance=1.0), accuracy=0.9).best is None
+
+
+def test_what_is_worn_out_before_it_gets_there_says_so():
+    """Of runs that never get there it is the wear at their end."""
+    never = made(lambda p, r, s: [0.1, 0.2, 0.5, 0.5] if r == 1.0 else [0.1] * 4, periods=(1,), endurance=300.0)
+    found = plan(never, accuracy=0.9)
+    assert found.options[0].wear == pytest.approx(400 / 300) and found.options[0].worn
+    assert "at most half of the runs reach 90%, and a device uses up its endurance" in found.reason
+    assert as_text(found).splitlines()[3].endswith("1.3")
+
+
+def test_times_that_rows_do_not_tell_apart_are_equal():
+    """Of those the one with the fewest writes is recommended, and each that writes less still is named."""
+    sweep = made(climbs({1: 1.0, 10: 1.0, 100: 1.0}), seconds_of_write=-0.1)  # 180, 198 and 199.8 s; before, half of it
+    assert plan(sweep, accuracy=0.9).best.period == 100
+    slow = made(climbs({1: 1.0, 10: 1.0, 100: 1.0}), seconds_of_write=0.01)
+    slow["hardware_seconds"][2] += 500
+    found = plan(slow, accuracy=0.9)
+    assert found.best.period == 10  # 200.2 s; 202 s at tau_theta = 1
+    assert found.reason.endswith("; tau_theta = 100 writes 10 times less and takes 3.5 times as long")
 
 
 def test_what_wears_out_is_not_the_measure_of_accuracy():

@@ -78,10 +78,6 @@ class Rows:
         """Iterations at the first row whose accuracy is at least the goal; infinite where there is none."""
         return next((float(n) for n, accuracy in self.each if accuracy >= goal), np.inf)
 
-    def accuracy(self, iteration: int) -> float:
-        """At the last row until then."""
-        return [accuracy for n, accuracy in self.each if n <= iteration][-1]
-
     def complete(self, goal: float, limit: int) -> bool:
         """Whether the goal or the limit of iterations is reached."""
         return self.iteration >= limit or self.reached(goal) < np.inf

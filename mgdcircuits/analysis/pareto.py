@@ -90,6 +90,10 @@ def _accuracy(axes: Axes, drawn: Sequence[Option]) -> None:
         return
     periods, values = [o.period or 1 for o in drawn], [100 * o.accuracy for o in drawn]
     axes.plot(periods, values, color=TUNED, marker="o", clip_on=False, zorder=3)
+    worn = [(o.period or 1, 100 * o.accuracy) for o in drawn if o.worn]
+    if worn:
+        axes.plot(*zip(*worn, strict=True), "x", color=FRONT, ms=10, mew=2, zorder=4, label="a device is worn out")
+        axes.legend(frameon=False, fontsize=8)
     axes.set_ylim(max(0, min(values) - 5), min(100, max(values) + 5))
     _logarithmic(axes.xaxis, periods)
     axes.set_xlabel("tau_theta (iterations)")

@@ -39,7 +39,8 @@ class Option:
     """What training takes at one tau_theta, with the best learning rate that was tried there.
 
     Medians over the runs; one that does not reach the accuracy takes for ever. `wear` is that of the most worn device of
-    those that do. `accuracy` is that of all runs. What nobody knows is not a number.
+    those that do, and where most do not, of all runs at their end. `since`: seconds at the row before, when the accuracy was
+    not there yet. `accuracy` is that of all runs. What nobody knows is not a number.
     """
 
     window: Any  # tau_theta as it was swept; None: it was not
@@ -52,6 +53,7 @@ class Option:
     iterations: float = np.nan
     accuracy: float = np.nan
     seconds: float = np.nan
+    since: float = np.nan
     joules: float = np.nan
     writes_mean: float = np.nan
     writes_max: float = np.nan
@@ -101,7 +103,7 @@ def _beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
 
 @dataclass(frozen=True)
 class _Run:
-    """A run up to the row that counts; without such a row it takes for ever."""
+    """A run up to the row that counts; without such a row it takes for ever, and its wear is that of its end."""
 
     window: Any
     period: float
@@ -111,6 +113,7 @@ class _Run:
     reached: bool = False
     iterations: float = np.inf
     seconds: float = np.inf
+    since: float = np.inf
     joules: float = np.inf
     writes_mean: float = np.inf
     writes_max: float = np.inf
@@ -234,21 +237,29 @@ def _run(run: xr.Dataset, target: float | None) -> _Run:
         return none
     there = rows if target is None else rows[accuracy[rows] >= target]
     if not len(there):
-        return replace(none, accuracy=float(accuracy[rows].max()))
-    row = run.isel({ROW: there[0] if target is not None else there[-1]})
+        return replace(none, accuracy=float(accuracy[rows].max()), wear=_wear(run.isel({ROW: rows[-1]})))
+    first = there[0] if target is not None else there[-1]
+    row = run.isel({ROW: first})
+    before = rows[rows < first] if target is not None else ()
     size = np.asarray(row["parameter_size"], float)
-    wear = np.asarray(row["wear"]) if "wear" in row else np.full(len(size), np.nan)
     return replace(
         none,
         accuracy=float(row["accuracy_test"]),
         reached=True,
         iterations=float(row[ROW]),
         seconds=float(row["hardware_seconds"]),
+        since=float(run["hardware_seconds"][before[-1]] if len(before) else row["hardware_seconds"]),
         joules=float(row["energy"]) if "energy" in row else np.nan,
         writes_mean=float((np.asarray(row["writes_mean"]) * size).sum() / size.sum()),
         writes_max=float(np.asarray(row["writes_max"], float).max()),
-        wear=float(np.nanmax(wear)) if np.isfinite(wear).any() else np.nan,
+        wear=_wear(row),
     )
+
+
+def _wear(row: xr.Dataset) -> float:
+    """That of the most worn device."""
+    wear = np.asarray(row["wear"] if "wear" in row else np.nan)
+    return float(np.nanmax(wear)) if np.isfinite(wear).any() else np.nan
 
 
 def _median(values: Iterable[float]) -> float:
@@ -287,6 +298,8 @@ def _option(runs: list[_Run], chips: Chips, statement: str, target: float | None
     own = [r for r in runs if r.rate == rate]
     complete = [v for v in tried if not any(r.missing for r in runs if r.rate == v)]
     tuned, basis = _tuned(complete, rate, ordered, statement)
+    there = [r for r in own if r.reached]
+    counted = there if 2 * len(there) > len(own) else own
     chip = chips.at(window, rate)
     return Option(
         window=window,
@@ -295,11 +308,14 @@ def _option(runs: list[_Run], chips: Chips, statement: str, target: float | None
         tuned=tuned,
         basis=basis,
         runs=len(own),
-        reached=sum(r.reached for r in own),
+        reached=len(there),
         accuracy=accuracy(rate),
-        wear=max((r.wear for r in own if np.isfinite(r.wear)), default=np.nan),
+        wear=max((r.wear for r in counted if np.isfinite(r.wear)), default=np.nan),
         retention=np.inf if chip is None else chip.retention,
-        **{name: median(rate, name) for name in ("iterations", "seconds", "joules", "writes_mean", "writes_max")},
+        **{
+            name: median(rate, name)
+            for name in ("iterations", "seconds", "since", "joules", "writes_mean", "writes_max")
+        },
     )
 
 
@@ -324,7 +340,11 @@ def _tuned(tried: Sequence[Any], best: Any, ordered: bool, statement: str) -> tu
 def _best(
     options: Sequence[Option], target: float | None, problem: str
 ) -> tuple[Option | None, str, Mapping[Option, str]]:
-    """The quickest option that the devices survive, why, and what hinders the others."""
+    """The quickest option that the devices survive, why, and what hinders the others.
+
+    Of those that were not there yet when the quickest one was nobody knows which is the quickest: the one that writes least
+    counts as that.
+    """
     usable = [o.accuracy for o in options if o.enough and o.tuned and not o.worn and o.seconds <= o.retention]
     most = max(usable, default=-np.inf)
     least = most - CLOSE if target is None else -np.inf
@@ -337,7 +357,9 @@ def _best(
         return None, f"no recommendation: {why}; name it with --netlist", hindrances
     if not fit:
         return None, f"no recommendation: {'; '.join(grouped(hindrances))}", hindrances
-    best = min(fit, key=lambda o: (o.seconds, o.writes_max))
+    quickest = min(fit, key=lambda o: (o.seconds, o.writes_max))
+    as_quick = [o for o in fit if o is quickest or o.since < quickest.seconds]
+    best = min(as_quick, key=lambda o: (o.writes_max, o.seconds))
     plural = "iteration" if best.period == 1 else "iterations"
     among = (
         "reaches the accuracy" if target is not None else f"is within {CLOSE:.0%} of their best accuracy, {most:.1%},"
@@ -345,14 +367,21 @@ def _best(
     text = (
         f"tau_theta = {best.name} {plural}: {best.basis}; of those it {among} in the shortest time, {si(best.seconds)}s"
     )
+    if best is not quickest:
+        text += (
+            f" (by rows it may be there at any time after {si(best.since)}s; tau_theta = {quickest.name} is there after "
+            f"{si(quickest.seconds)}s, with {quickest.writes_max / best.writes_max:.3g} times the writes)"
+        )
     if np.isfinite(best.wear):
         text += f", and uses {best.wear:.2g} of the endurance of its most worn device"
-    fewest = min(fit, key=lambda o: o.writes_max)
-    if fewest.writes_max < best.writes_max:
-        text += (
-            f"; tau_theta = {fewest.name} writes {best.writes_max / fewest.writes_max:.3g} times less "
-            f"and takes {fewest.seconds / best.seconds:.3g} times as long"
-        )
+    fewer = best
+    for o in sorted(fit, key=lambda o: (o.seconds, o.writes_max)):
+        if o.writes_max < fewer.writes_max:
+            fewer = o
+            text += (
+                f"; tau_theta = {o.name} writes {best.writes_max / o.writes_max:.3g} times less "
+                f"and takes {o.seconds / best.seconds:.3g} times as long"
+            )
     better = max((o for o in hindrances if np.isfinite(o.accuracy)), key=lambda o: o.accuracy, default=best)
     if target is None and better.accuracy > best.accuracy + CLOSE:
         text += f"; but tau_theta = {better.name} has {better.accuracy:.1%}, where {hindrances[better]}"
@@ -364,7 +393,8 @@ def _hindrance(option: Option, goal: str, least: float) -> str:
     if np.isnan(option.accuracy):
         return option.basis
     if not option.enough:
-        return f"at most half of the runs {goal}" + ("" if option.tuned else f" ({option.basis})")
+        worn = ", and a device uses up its endurance" if option.worn else ""
+        return f"at most half of the runs {goal}{worn}" + ("" if option.tuned else f" ({option.basis})")
     if not option.tuned:
         return f"eta is not known to be tuned ({option.basis})"
     if option.worn:

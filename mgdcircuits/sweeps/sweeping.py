@@ -168,6 +168,7 @@ def sweep(
         found = results.close(run_attributes(spec, **facts, title=title, state=state))
         if stopped:
             done = f"stopped; {len(results.runs)} of {len(points)} points are kept" + (f" in {out}" if out else "")
+            done = done if results.runs else "stopped before the first point was done"
             raise Interrupted(f"{done}; {AGAIN}" if out else done, found, None if out is None else Path(out))
         if error is not None:
             raise error
@@ -211,12 +212,14 @@ def _connected(scheduler: str, workers: int) -> Iterator[Client]:
     """A client of the scheduler at an address, or of one that is started here and ends with the sweep."""
     import dask
     from distributed import Client
+    from distributed.comm.addressing import get_address_host_port
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(_silent())
         cluster = stack.enter_context(local_cluster(workers)) if scheduler == LOCAL else None
         address = scheduler if cluster is None else cluster.scheduler_address
         try:
+            get_address_host_port(address)  # a client that is made for what is no address cannot be closed again
             with dask.config.set({"distributed.comm.timeouts.connect": CONNECT_SECONDS}):
                 client = stack.enter_context(Client(address, timeout=CONNECT_SECONDS, set_as_default=False))
         except (OSError, ValueError, TypeError) as error:
