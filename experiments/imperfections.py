@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 import mgdcircuits as mgd
 from common import study
+from common.training_time_figure import bound
 from mgdcircuits import cli
 
 NETLIST = study.FOLDER / "imperfections.yaml"
@@ -37,7 +38,18 @@ UNITS = {
     "asymmetry": "",
 }
 """The natural unit of each severity: the change of the cost under perturbation, an update, or one over the updates of a run."""
-LABELS = {"signal": " (cost changes)", "update": " (updates)", "run": " (1/updates of the run)", "": ""}
+LABELS = {
+    "cost_noise": "standard deviation / rms change of the cost",
+    "write_noise": "standard deviation / rms update",
+    "common_noise": "standard deviation / rms update",
+    "step": "distance of levels / rms update",
+    "drift": "part lost at a write × updates of the run",
+    "spread": "standard deviation (perfect height, slope: 1)",
+    "stuck": "fraction of devices that never move",
+    "dead": "fraction of weights that are zero",
+    "asymmetry": "fraction missing of a change down",
+}
+"""What each severity is, in its unit."""
 SEVERITIES = {
     "cost_noise": (0.3, 1, 2, 4, 10, 100),
     "write_noise": (1, 3, 6, 10, 30, 100),
@@ -157,29 +169,37 @@ def table(found: xr.Dataset) -> Iterator[str]:
 
 
 def draw(found: xr.Dataset, path: Path) -> None:
-    """Accuracy (solid, quartiles) and time (dashed) against severity, a panel for each."""
+    """Accuracy (solid, quartiles) and time (dashed) against severity, a panel for each; triangles: runs were cut off there."""
     n = found.sizes["imperfection"]
     columns = min(3, n)
     figure = Figure(figsize=(4.4 * columns, 3.1 * -(-n // columns)), layout="constrained")
     best, quickest = float(found["perfect_accuracy"].median()), float(found["perfect_iterations_to_goal"].median())
+    end = found.attrs["iterations"]
     for k in range(n):
         one = found.isel(imperfection=k)
         axes = figure.add_subplot(-(-n // columns), columns, k + 1)
         x, y = one["severity_in_units"].values, one["accuracy"].values
         low, middle, high = np.nanquantile(y, (0.25, 0.5, 0.75), axis=1)
-        axes.fill_between(x, 100 * low, 100 * high, color="#1f5fa8", alpha=0.2, lw=0)
-        axes.plot(x, 100 * middle, color="#1f5fa8", marker="o", ms=4)
-        axes.axhline(100 * best, color="#1f5fa8", ls=":", lw=1)
+        axes.fill_between(x, 100 * low, 100 * high, color="#1f5fa8", alpha=0.2, lw=0, label="quartiles of seeds")
+        axes.plot(x, 100 * middle, color="#1f5fa8", marker="o", ms=4, label="median accuracy")
+        axes.axhline(100 * best, color="#1f5fa8", ls=":", lw=1, label="accuracy of perfect devices")
         axes.set(xscale="log", ylim=(0, 102), ylabel="accuracy (%)")
-        axes.set_xlabel("severity" + LABELS[one["unit_name"].item()])
-        axes.set_title(one["imperfection"].item().replace("_", " "), fontsize=10)
+        name = one["imperfection"].item()
+        axes.set_xlabel(LABELS[name])
+        axes.set_title(name.replace("_", " "), fontsize=10)
         axes.spines["top"].set_visible(False)
         right = axes.twinx()
         right.spines["top"].set_visible(False)
-        needed = np.median(one["iterations_to_goal"].values, axis=1) / quickest
-        right.plot(x, np.where(np.isfinite(needed), needed, np.nan), color="#c2571a", ls="--", marker="s", ms=3)
+        medians = [bound(row, np.full(len(row), end)) for row in one["iterations_to_goal"].values]
+        needed, known = (np.array(each) for each in zip(*medians, strict=True))
+        needed = needed / quickest
+        reached, cut = np.where(known, needed, np.nan), np.where(known, np.nan, needed)
+        right.plot(x, reached, "s--", ms=3, color="#c2571a", label="median time")
+        right.plot(x, cut, "^", mfc="none", color="#c2571a", label="median time longer: cut off there")
         right.set_ylabel(f"time to {GOAL:.0%} / that of perfect devices", color="#c2571a", fontsize=8)
-        right.set_ylim(0, None)
+        right.set_ylim(0, 1.08 * end / quickest)
+    handles = [handle for one in (axes, right) for handle in one.get_legend_handles_labels()[0]]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=9)
     figure.savefig(path, dpi=110)
 
 

@@ -298,23 +298,24 @@ def draw(found: xr.Dataset, path: Path) -> None:
     figure = Figure(figsize=(11, 0.34 * len(names) + 1.6), layout="constrained")
     for axes, rule in zip(figure.subplots(1, 2, sharey=True), ("node", "weight"), strict=True):
         for k, d in enumerate(found["d"].values):
+            color = COLORS.get(d, "#777777")
             theirs = found["published"].sel(rule=rule, d=d)
             middle = float(theirs.sel(quartile=0.5))
-            axes.axvspan(
-                *(theirs.sel(quartile=[0.25, 0.75]) / middle).values, color=COLORS.get(d, "#777777"), alpha=0.1, lw=0
-            )
+            low, high = (theirs.sel(quartile=[0.25, 0.75]) / middle).values
+            axes.axvspan(low, high, fc=(color, 0.1), ec=(color, 0.6), lw=0.8, label=f"d = {d}: published quartiles")
             for row, name in enumerate(names):
                 values = found["iterations"].sel(hypothesis=name, rule=rule, d=d).dropna("seed").values / middle
                 if len(values):
                     low, median, high = np.percentile(values, [25, 50, 75])
-                    place, color = row + 0.22 * (k - (found.sizes["d"] - 1) / 2), COLORS.get(d, "#777777")
+                    place = row + 0.22 * (k - (found.sizes["d"] - 1) / 2)
                     axes.plot([low, high], [place, place], color=color, lw=1)
-                    axes.plot(median, place, "o", ms=4, color=color, label=f"d = {d}")
+                    axes.plot(median, place, "o", ms=4, color=color)
+            axes.plot([], [], "o-", ms=4, lw=1, color=color, label=f"d = {d}: our median and quartiles")
         finish(axes, {"node": "nodes", "weight": "weights"}[rule], "iterations to 15° / published median")
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.invert_yaxis()
-    handles = dict(zip(*reversed(figure.axes[0].get_legend_handles_labels()), strict=True))
-    figure.axes[0].legend(handles.values(), handles.keys(), frameon=False, fontsize=8)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=found.sizes["d"], frameon=False, fontsize=8)
     figure.savefig(path, dpi=120)
 
 

@@ -156,7 +156,10 @@ def draw(found: xr.Dataset, path: Path) -> None:
     first = figure.axes[0]
     first.set_yticks(range(len(names)), names, fontsize=8)
     first.invert_yaxis()
-    first.legend(frameon=False, fontsize=8)
+    first.plot([], [], "k.", alpha=0.5, label="a seed")
+    first.plot([], [], "ko", ms=7, label="median")
+    first.plot([], [], "k>", mfc="none", label="cut off there (small: a seed, large: the median)")
+    figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     figure.savefig(path, dpi=120)
 
 

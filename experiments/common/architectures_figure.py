@@ -96,7 +96,7 @@ def times(axes: Axes, cases: list[xr.Dataset], iterations: Mapping[str, Mapping[
     """Ratio of training times, weights over nodes, against the ratio of K_eff."""
     axes.plot([0.3, 30], [0.3, 30], color="k", linewidth=0.6, linestyle=":", label="as K_eff")
     axes.axhline(1, color="k", linewidth=0.6)
-    families, labels = set(), list[tuple[float, float, str]]()
+    families, labels, bars = set(), list[tuple[float, float, str]](), list[tuple[float, float, float]]()
     for one in cases:
         name = str(one["case"].values)
         if name not in iterations:
@@ -109,6 +109,7 @@ def times(axes: Axes, cases: list[xr.Dataset], iterations: Mapping[str, Mapping[
         if np.isfinite(y) and y > 0:
             shown = np.clip([low, high], 0.1, 50)  # beyond: a median that is not reached
             axes.plot([x, x], shown, color=color, linewidth=1)
+            bars.append((x, *shown))
         elif np.isfinite(study.median(weights)) or np.isfinite(study.median(nodes)):
             marker = "^" if y > 0 else "v"
             y = min(study.median(weights), limit) / min(study.median(nodes), limit)
@@ -118,11 +119,17 @@ def times(axes: Axes, cases: list[xr.Dataset], iterations: Mapping[str, Mapping[
         axes.plot(x, y, marker, color=color, markerfacecolor=color if marker == "o" else "none")
         labels.append((y, x, name.partition(", ")[2]))
     written: list[tuple[float, float]] = []
+    on_white = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
     for y, x, text in sorted(labels):
+        struck = any(x < left < 1.9 * x and low < 1.1 * y and high > y / 1.1 for left, low, high in bars)
+        if struck and x <= 30:
+            axes.text(x / 1.12, y, text, fontsize=7, va="center", ha="right", bbox=on_white)
+            continue
         at = 78 if x > 30 else x * 1.12  # many stand in a column on the right
         beside = [top for left, top in written if max(left, at) < 1.8 * min(left, at)]
         place = at, max([y, *(1.2 * top for top in beside if 1.2 * top < 2 * y)])
-        axes.annotate(text, (x, y), place, fontsize=7, va="center", arrowprops={"arrowstyle": "-", "linewidth": 0.3})
+        line = {"arrowstyle": "-", "linewidth": 0.3}
+        axes.annotate(text, (x, y), place, fontsize=7, va="center", arrowprops=line, bbox=on_white)
         written.append(place)
     for family in sorted(families):
         axes.plot([], [], "o", color=COLORS[family], label=family)

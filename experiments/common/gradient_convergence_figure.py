@@ -15,6 +15,7 @@ from common.published import until_15_degrees
 from mgdcircuits.analysis.theory import Convergence
 
 COLORS = {"weight": "#c2571a", "node": "#1f5fa8", NODE_OR_WEIGHT: "#8b4fb0"}
+NAMES = {"weight": "weights", "node": "nodes", NODE_OR_WEIGHT: "nodes or weights"}
 TITLES = {
     "weight": "weight perturbation, layer by layer",
     "node": "node perturbation, layer by layer",
@@ -59,6 +60,10 @@ def _measured(one: xr.Dataset) -> int:
 
 def _shade(one: xr.Dataset) -> str:
     return SHADES[str(one["rule"].values)][int(one["d"])]
+
+
+def _name(one: xr.Dataset) -> str:
+    return f"{NAMES[str(one['rule'].values)]}, d = {int(one['d'])}"
 
 
 def _law(one: xr.Dataset, seed: int) -> Convergence:
@@ -107,7 +112,7 @@ def lengths(axes: Axes, cases: list[xr.Dataset]) -> None:
             continue
         rows = _rows(one)
         n = one["iteration"].values[rows]
-        _band(axes, n, one["norm_ratio"].values[rows, :count], _shade(one), f"{one['rule'].values} d = {int(one['d'])}")
+        _band(axes, n, one["norm_ratio"].values[rows, :count], _shade(one), _name(one))
         axes.plot(
             n, np.median([_law(one, k).norm_ratio(n) for k in range(count)], 0), color=_shade(one), linestyle="--"
         )
@@ -130,7 +135,7 @@ def layers(axes: Axes, one: xr.Dataset | None) -> None:
         law = [Convergence(float(v), 0, 1).degrees(n) for v in one["predicted_block_k_eff"].values[:count, k]]
         axes.plot(n, np.median(law, axis=0), color=color, linestyle="--", linewidth=1)
     axes.set(xscale="log", ylim=(0, 92), xlabel="iterations", ylabel="angle within the layer (°)")
-    axes.set_title(f"each layer, {one['case'].values}", fontsize=10)
+    axes.set_title(f"each layer, {_name(one)}", fontsize=10)
     axes.legend(frameon=False, fontsize=7, ncols=2)
 
 
@@ -149,7 +154,7 @@ def _to_15(axes: Axes, cases: list[xr.Dataset], over: str, rule: str) -> None:
     x, color = [float(one[over]) for one in cases], COLORS[rule]
     law = np.array([one["predicted_degrees_15"].quantile([0.25, 0.5, 0.75]).values for one in cases])
     axes.fill_between(x, law[:, 0], law[:, 2], color=color, alpha=0.12, linewidth=0)
-    axes.plot(x, law[:, 1], "x--", color=color, label=f"{rule}: law, quartiles of seeds")
+    axes.plot(x, law[:, 1], "x--", color=color, label=f"{NAMES[rule]}: law, quartiles of seeds")
     for place, one in zip(x, cases, strict=True):
         _seeds(axes, one, place, color)
 
@@ -164,11 +169,12 @@ def sizes(axes: Axes, cases: list[xr.Dataset]) -> None:
         _to_15(axes, chosen, "n_parameters", rule)
         theirs = {d: quartiles for (of, d), quartiles in until_15_degrees().items() if of == rule and d in parameters}
         if theirs:
-            x = np.array([parameters[d] for d in theirs]) * 1.12
+            x = np.array([parameters[d] for d in theirs]) * 1.25
             low, middle, high = np.array(list(theirs.values())).T
             bars = [middle - low, high - middle]
-            axes.errorbar(x, middle, bars, color="k", marker="s" if rule == "weight" else "^", markersize=5, linewidth=0,
-                          elinewidth=1, label=f"{rule}: published quartiles")  # fmt: skip
+            axes.errorbar(x, middle, bars, color="k", marker="s" if rule == "weight" else "^", markersize=8, linewidth=0,
+                          markerfacecolor="none", elinewidth=1, zorder=5,
+                          label=f"{NAMES[rule]}: published quartiles")  # fmt: skip
     axes.plot([], [], "o", color="grey", markersize=4, label="seed, reached")
     axes.plot([], [], "o", color="grey", markersize=4, markerfacecolor="none", label="seed, from its measured noise")
     axes.set(xscale="log", yscale="log", xlabel="parameters N", ylabel="iterations to 15°")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 COLORS = ("#1f5fa8", "#c2571a", "#3c8d40", "#7b4ea3", "#555555", "#b8860b", "#d1478b")
 MARKERS = ("o", "s", "D", "^", "v")
+STYLES = ("-", "--", ":")
 FLOOR = 1e-2
 """Angles are drawn from here on, in degrees."""
 
@@ -41,14 +42,12 @@ def draw(found: xr.Dataset, path: Path) -> None:
     codes = [str(c) for c in found["code"].values if bool(found["draws"].sel(code=c).notnull().any())]
     circuits, points = list(found["circuit"].values), list(found["trained"].values)
     width = 4.6 * max(len(codes), len(circuits) + 2)
-    figure = Figure(figsize=(width, 3.6 * (1 + len(points))), layout="constrained")
-    top, below = figure.subfigures(2, 1, height_ratios=[1, len(points)])
-    above = top.subplots(1, len(circuits) + 2)
-    for axes, name in zip(above, circuits, strict=False):
+    figure = Figure(figsize=(width, 4.8 + 3.6 * len(points)), layout="constrained")
+    top, below = figure.subfigures(2, 1, height_ratios=[4.8, 3.6 * len(points)])
+    left, right = top.subfigures(1, 2, width_ratios=[len(circuits), 2.5])
+    for axes, name in zip(left.subplots(1, len(circuits), squeeze=False)[0], circuits, strict=True):
         _angles(axes, found.sel(circuit=name))
-    last = found.isel(trained=-1)
-    _best(above[-2], last, codes, best_norm, "predicted_best")
-    _best(above[-1], last, codes, least_error, "predicted_least")
+    _best(right, found.isel(trained=-1), codes)
     rows = below.subplots(len(points), len(codes), squeeze=False)
     for row, trained in enumerate(points):
         for k, code in enumerate(codes):
@@ -92,23 +91,35 @@ def _errors(axes: Axes, one: xr.Dataset, first: bool) -> None:
         axes.legend(frameon=False, fontsize=7)
 
 
-def _best(
-    axes: Axes, found: xr.Dataset, codes: list[str], measured: Callable[[xr.Dataset], float], predicted: str
-) -> None:
+def _best(figure: SubFigure, found: xr.Dataset, codes: list[str]) -> None:
+    """Against the noise, a column for each code: above the best norm, below the error there."""
     noisy = found.sel(sigma=found["sigma"] > 0)
-    for code, marker in zip(codes, MARKERS, strict=False):
-        axes.plot([], [], marker, color="#888888", mfc="none", label=code)
-        for scheme, color in zip(found["scheme"].values, COLORS, strict=False):
+    axes = figure.subplots(2, len(codes), squeeze=False, sharex=True, sharey="row")
+    for column, code in enumerate(codes):
+        norms, errors = axes[:, column]
+        for k, scheme in enumerate(found["scheme"].values):
             one = noisy.sel(code=code, scheme=scheme)
-            values = np.array([measured(one.isel(sigma=k)) for k in range(one.sizes["sigma"])])
-            law = one[predicted].values
-            if predicted == "predicted_least":
-                values, law = 100 * values**0.5, 100 * law**0.5
-            axes.plot(one["sigma"], values, marker, color=color, ms=5, mfc="none")
-            axes.plot(one["sigma"], law, "-", color=color, lw=0.8)
-    what = "best norm" if predicted == "predicted_best" else "least error (% of the gradient)"
-    axes.set(xscale="log", yscale="log", xlabel="noise of a measured cost", ylabel=what)
+            each = [one.isel(sigma=i) for i in range(one.sizes["sigma"])]
+            line = {"color": COLORS[k], "ls": STYLES[k], "lw": 1.6}
+            norms.plot(one["sigma"], one["predicted_best"], **line)
+            errors.plot(one["sigma"], 100 * one["predicted_least"] ** 0.5, **line)
+            dots = {"marker": MARKERS[k], "ms": 9 - 2 * k, "mfc": "none"}  # smaller ones stand inside
+            norms.plot(one["sigma"], [best_norm(sigma) for sigma in each], **dots, ls="", color=COLORS[k])
+            errors.plot(
+                one["sigma"], [100 * least_error(sigma) ** 0.5 for sigma in each], **dots, ls="", color=COLORS[k]
+            )
+            norms.plot([], [], **dots, **line, label=scheme)
+        norms.set(xscale="log", yscale="log")
+        norms.set_title(code, fontsize=9)
+        errors.set(yscale="log", xlabel="noise of a cost")
+        for panel in (norms, errors):
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+            panel.yaxis.set_major_formatter("{x:g}")
+            panel.yaxis.set_minor_formatter(NullFormatter())
+            panel.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].set_ylabel("best norm")
+    axes[1, 0].set_ylabel("least error (%)")
     where = f"after {int(found['trained']):,} iterations" if int(found["trained"]) else "at the start"
-    axes.set_title(f"{found['circuit'].values[0]} {where} (colours as below)", fontsize=9)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
-    axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(f"{found['circuit'].values[0]} {where} (markers measured, lines predicted)", fontsize=9)
+    handles, labels = norms.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8, handlelength=4)

@@ -128,10 +128,13 @@ def draw_tuned(found: xr.Dataset, path: Path) -> None:
         values = one["iterations"].transpose("d", "seed").values
         for k, row in enumerate(values):
             points(times, n[k] * ASIDE[rule], row, one["done"].values[k], color)
-        medians = np.array([bound(row, done)[0] for row, done in zip(values, one["done"].values, strict=True)])
+        bounds = [bound(row, done) for row, done in zip(values, one["done"].values, strict=True)]
+        times.plot(n * ASIDE[rule], [median if known else np.nan for median, known in bounds], color=color, lw=1)
         slope, low, high = study.exponent(n.astype(float), values)
         law = f": $N^{{{slope:.2f}}}$ ({low:.2f} to {high:.2f})" if np.isfinite(slope) else ""
-        times.plot(n * ASIDE[rule], medians, color=color, lw=1)
+        fitted = [str(d) for d, row in zip(found["d"].values, values, strict=True) if np.isfinite(study.median(row))]
+        if law and len(fitted) < len(values):
+            law += f", d = {', '.join(fitted)}"
         times.plot([], [], "o-", color=color, label=LABELS.get(rule, rule) + law)
         rates.plot(n * ASIDE[rule], one["eta"], "o-", color=color, label=LABELS.get(rule, rule))
         if rule in PUBLISHED_RULES:
@@ -145,7 +148,8 @@ def draw_tuned(found: xr.Dataset, path: Path) -> None:
     for axes in (times, ratios):
         axes.plot([], [], "kx:", label="published, $\\eta$ = 1e-3")
         axes.set_yscale("log")
-    times.plot([], [], "k^", mfc="none", label="cut off there")
+    times.plot([], [], "k.", alpha=0.5, label="a seed")
+    times.plot([], [], "k^", mfc="none", label="cut off there: small a seed, large the median")
     times.set_ylim(top=times.get_ylim()[1] * 100)  # room for the legend
     times.set(ylabel=f"iterations to {goal:.0%} test accuracy", title="$\\eta$ tuned at each size")
     ratios.set(ylabel=f"ratio of iterations to {goal:.0%}", title="against backpropagation (bars: 95 %)")

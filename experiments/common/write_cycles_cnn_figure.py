@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from scipy import stats
 
 from common import published
@@ -60,16 +61,21 @@ def words(law: Law) -> str:
 
 
 def draw_line(axes: Axes, one: xr.Dataset, name: str, color: str, label: str) -> None:
-    """A learning rate: seeds as dots, open triangles where they were cut off, a line through geometric means."""
+    """A learning rate: seeds as dots, open triangles where they were cut off or stopped, a line through geometric means."""
     tau = one["tau_theta"].values.astype(float)
     values, done = one[name].transpose("tau_theta", "seed").values, one["done"].transpose("tau_theta", "seed").values
     done = done / (tau[:, None] if name == "updates" else 1)
     for value, cut in zip(values.T, done.T, strict=True):
         axes.loglog(tau, np.where(np.isfinite(value), value, np.nan), ".", color=color, alpha=0.6)
         axes.loglog(tau, np.where(np.isinf(value), cut, np.nan), "^", mfc="none", ms=5, color=color)
-    reached = np.isfinite(values).any(1)
-    logs = np.log(np.where(np.isfinite(values), values, np.nan)[reached])
-    axes.loglog(tau[reached], np.exp(np.nanmean(logs, 1)), "-", color=color, label=label)
+    means = geometric_means(one[name])
+    axes.loglog(means["tau_theta"], means, "-", color=color)
+    axes.plot([], [], "-" if len(means) > 1 else "." if len(means) else "^", mfc="none", color=color, label=label)
+
+
+def geometric_means(values: xr.DataArray) -> xr.DataArray:
+    """Over the seeds that reached the goal; tau_theta at which none did are left out."""
+    return np.exp(np.log(values.where(np.isfinite(values))).mean("seed")).dropna("tau_theta")
 
 
 def panel(axes: Axes, found: xr.Dataset, goal: float, name: str) -> None:
@@ -84,9 +90,10 @@ def panel(axes: Axes, found: xr.Dataset, goal: float, name: str) -> None:
         if at[name].notnull().any():
             draw_line(axes, at, name, COLORS.get(eta, "#555555"), with_law(f"$\\eta$ = {eta:g}", at[name]))
     rising = raised(one)
-    if np.isfinite(rising[name]).sum() > 1:
-        rule = "$\\eta$ from 0.03 as $\\sqrt{\\tau_\\theta}$"
-        draw_line(axes, rising, name, "#222222", with_law(rule, rising[name]))
+    means = geometric_means(rising[name])
+    if len(means) > 1:
+        rule = f"$\\eta \\propto \\sqrt{{\\tau_\\theta}}$, {float(means['eta'][0]):g} to {float(means['eta'][-1]):g}"
+        axes.loglog(means["tau_theta"], means, "--", color="#222222", label=with_law(rule, rising[name]))
     axes.set_xlabel("$\\tau_\\theta$ (iterations)")
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_ylim(top=axes.get_ylim()[1] * 12)  # room for the legend
@@ -116,6 +123,14 @@ def draw(found: xr.Dataset, path: Path) -> None:
         for each, name in ((above, "updates"), (below, "iterations")):
             panel(each, found.sel(d=d), goal, name)
             each.set_ylabel(f"{name} to {goal:.0%}")
+    seed = {"color": "k", "ls": ""}
+    cut = "a seed below the goal: cut off or stopped there"
+    handles = [
+        Line2D([], [], marker=".", label="a seed", **seed),
+        Line2D([], [], marker="^", mfc="none", ms=5, label=cut, **seed),
+        Line2D([], [], color="k", label="geometric mean of the seeds that reached it"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     figure.savefig(path, dpi=110)
 
 
