@@ -11,6 +11,7 @@ dataset holds are not run again while their netlists stay as they are.
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -232,21 +233,29 @@ def compared(found: xr.Dataset) -> Iterator[str]:
 
 
 def slopes(found: xr.Dataset) -> Iterator[str]:
-    """Exponents of iterations to 15 degrees over N, on the published sizes."""
-    known = published.until_15_degrees()
+    """Exponents over N of iterations to 15 degrees and to a cosine of .95, on the published sizes."""
     cases = [found.isel(case=k) for k in range(found.sizes["case"])]
-    for rule in RULES:
+    goals = (
+        ("degrees_15", "15 degrees", published.until_15_degrees()),
+        ("cos_95", "cos .95", published.until_cos_95()),
+    )
+    for (goal, said, known), rule in itertools.product(goals, RULES):
         sizes = {d: quartiles for (of, d), quartiles in known.items() if of == published_rule(rule)}
         plain = [one for one in cases if one["rule"] == rule and is_plain(one)]
         ours = {int(one["d"]): one for one in plain if int(one["d"]) in sizes}
         if len(ours) < 2:
             continue
         n = [float(one["n_parameters"]) for one in ours.values()]
-        law = exponent(n, [float(one["predicted_degrees_15"].median()) for one in ours.values()])
+        law = exponent(n, [float(one[f"predicted_{goal}"].median()) for one in ours.values()])
+        until = [float(one[goal].median()) if goal in one else np.nan for one in ours.values()]
+        measured = f"{exponent(n, until):.2f}" if np.isfinite(until).all() else "not at all sizes"
         quartiles = np.array([sizes[d] for d in ours])
         low, high = exponent_interval(n, quartiles, published.SEEDS)
         theirs = exponent(n, list(quartiles[:, 1]))
-        yield f"{rule}: exponent of N: law {law:.2f}; published {theirs:.2f} ({low:.2f} to {high:.2f})"
+        yield (
+            f"{rule} to {said}: exponent of N: law {law:.2f}; measured {measured}; "
+            f"published {theirs:.2f} ({low:.2f} to {high:.2f})"
+        )
 
 
 def finished(path: Path, seed: int, cases: Sequence[Case]) -> dict[Case, xr.Dataset]:

@@ -62,9 +62,9 @@ class Case:
         return [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
 
 
-STEPPING = {"eta": (0.001, 0.003, 0.01, 0.03), "delta": (0.3, 1.0, 3.0)}
+STEPPING = {"eta": (0.001, 0.003, 0.01, 0.03, 0.1, 0.3), "delta": (0.3, 1.0, 3.0)}
 SEQUENCE = {"eta": (0.0003, 0.001, 0.003, 0.01)}
-SPIKING = {"eta": (0.01, 0.03, 0.1, 0.3), "size": (1.0, 3.0)}
+SPIKING = {"eta": (0.01, 0.03, 0.1, 0.3, 1.0), "size": (1.0, 3.0, 10.0)}
 SMALL_BATCH = {1: (0.0003, 0.001, 0.003, 0.01, 0.03), 8: (0.001, 0.003, 0.01, 0.03, 0.1)}
 
 

@@ -20,9 +20,12 @@ Quartiles = tuple[float, float, float]
 
 def until_15_degrees() -> dict[tuple[str, int], Quartiles]:
     """Figure 3b: iterations until the accumulated estimate is within 15 degrees of the gradient, by rule and d."""
-    return {
-        (row["train_method"], int(row["d"])): _quartiles(row, "csv_iters_alpha15deg_{}") for row in _rows("fig3.csv")
-    }
+    return _figure_3("csv_iters_alpha15deg_{}")
+
+
+def until_cos_95() -> dict[tuple[str, int], Quartiles]:
+    """The same until the cosine of that angle is .95."""
+    return _figure_3("raw_iters_cos0.95_{}")
 
 
 def until_accuracy() -> dict[tuple[str, int, float], Quartiles]:
@@ -39,6 +42,10 @@ def writes(goal: float) -> np.ndarray:
     percent = round(100 * goal)
     names = ("tau_theta", f"updates_to_{percent}_test", f"iters_to_{percent}_test")
     return np.array([[float(row[name]) for name in names] for row in _rows("fig5.csv") if row[names[1]]])
+
+
+def _figure_3(name: str) -> dict[tuple[str, int], Quartiles]:
+    return {(row["train_method"], int(row["d"])): _quartiles(row, name) for row in _rows("fig3.csv")}
 
 
 def _quartiles(row: dict[str, str], name: str) -> Quartiles:

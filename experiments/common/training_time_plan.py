@@ -252,7 +252,7 @@ class SharedStudy:
             kept = [(Run(point, place), 0.0, sys.maxsize) for point in known if point not in planned]
             # what is planned may depend on runs that are not complete: until it is, what is known stays
             found = self.collect(plan + kept if state == INTERRUPTED else plan)
-            facts = {"processor_seconds": float(found["processor_seconds"].sum()), "state": state, "digest": digest}
+            facts = {"seconds": float(found["processor_seconds"].sum()), "state": state, "digest": digest}
             path = study.keep(found.assign_attrs(facts), self.name, self.spec, options)
             self.draw(found, path.with_suffix(".png"))
             print("\n".join(self.table(found)))
