@@ -118,9 +118,10 @@ def collected(plan: Plan) -> xr.Dataset:
     """What there is: (d, eta, tau_theta, seed, goal).
 
     `iterations` is infinite where a run has not reached a goal in the iterations that it has `done`, and missing where it has
-    not tried.
+    not tried. A run is cut off at its `limit`; where it has not `done` so many, it was stopped before.
     """
-    dataset = gathered([run for run, _, _ in plan], AXES, GOALS, {})
+    limits = {run.point: limit for run, _, limit in plan}
+    dataset = gathered([run for run, _, _ in plan], AXES, GOALS, {"limit": lambda run: limits[run.point]})
     dataset["iterations"] = dataset["iterations"].where(tried(dataset))
     dataset["updates"] = dataset["iterations"] / dataset["tau_theta"]
     return dataset
