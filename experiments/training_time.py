@@ -159,10 +159,11 @@ def compared(found: xr.Dataset) -> Iterator[str]:
         quartiles = one["published"].values
         middle, known = bound(values, one["done"].values)
         ratio, seeds = middle / quartiles[1], int((~np.isnan(values)).sum())
-        inside = "" if not known else "within 25 %" if abs(ratio - 1) <= 0.25 else "OUTSIDE"
+        within = known and abs(ratio - 1) <= 0.25
+        inside = "within 25 %" if within else "OUTSIDE" if known or ratio > 1.25 else ""  # a median that was cut off is more
         more, outside = "" if known else ">", chance(quartiles, seeds)
-        if known:
-            counted.setdefault(one["rule"].item(), []).append((abs(ratio - 1) <= 0.25, outside))
+        if inside:
+            counted.setdefault(one["rule"].item(), []).append((within, outside))
         name = f"{one['rule'].item()}, d = {one['d'].item()}"
         yield (
             f"{name:22}{one['goal'].item():5.0%}{seeds:7}{f'{more}{middle:,.0f}':>10}"
