@@ -240,7 +240,7 @@ def _run(run: xr.Dataset, target: float | None) -> _Run:
         return replace(none, accuracy=float(accuracy[rows].max()), wear=_wear(run.isel({ROW: rows[-1]})))
     first = there[0] if target is not None else there[-1]
     row = run.isel({ROW: first})
-    before = rows[rows < first] if target is not None else ()
+    before = rows[rows < first] if target is not None else rows[:0]
     size = np.asarray(row["parameter_size"], float)
     return replace(
         none,
