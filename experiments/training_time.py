@@ -160,9 +160,8 @@ def compared(found: xr.Dataset) -> Iterator[str]:
         middle, known = bound(values, one["done"].values)
         ratio, seeds = middle / quartiles[1], int((~np.isnan(values)).sum())
         within = known and abs(ratio - 1) <= 0.25
-        inside = (
-            "within 25 %" if within else "OUTSIDE" if known or ratio > 1.25 else ""
-        )  # a median that was cut off is more
+        beyond = ratio > 1.25 or (known and not within)  # a median that was cut off is more than it says
+        inside = "within 25 %" if within else "OUTSIDE" if beyond else ""
         more, outside = "" if known else ">", chance(quartiles, seeds)
         if inside:
             counted.setdefault(one["rule"].item(), []).append((within, outside))

@@ -173,16 +173,15 @@ def explain(run: xr.Dataset) -> str | None:
 
 
 def _worn_out(run: xr.Dataset) -> str | None:
-    """From where on most devices are worn out, in a sentence."""
+    """From where on most devices are worn out, in a sentence, if nothing was learned from there on."""
     if "worn" not in run:
         return None
     worn = [_most(run["worn"].isel(iteration=k)) for k in range(run.sizes["iteration"])]
-    dead = [n for n, part in zip(run["iteration"].values, worn, strict=True) if part >= 0.5]
-    return (
-        f"nothing more is learned: {worn[-1]:.0%} of the devices are worn out, most by iteration {dead[0]}"
-        if dead
-        else None
-    )
+    since = run.isel(iteration=[k for k, part in enumerate(worn) if part >= 0.5])
+    if since.sizes["iteration"] < 2 or _has_learned(since):
+        return None
+    first = int(since["iteration"][0])
+    return f"nothing more is learned: {worn[-1]:.0%} of the devices are worn out, most by iteration {first}"
 
 
 def _most(values: xr.DataArray) -> float:

@@ -170,11 +170,15 @@ def test_train_says_when_most_devices_are_worn_out(tmp_path):
     learned = [0.1, *[0.6] * (run.sizes["iteration"] - 1)]
     run = run.assign(accuracy_test=("iteration", learned), worn=run["worn"] * 0)
     assert explain(run) is None
+    run["worn"][-1] = 1
+    assert explain(run) is None, "nobody knows what comes after the last row"
     run["worn"][-2:] = 1
     run["worn"][-2, 0] = 0.9
     assert re.search(
         r"^nothing more is learned: 100% of the devices are worn out, most by iteration \d+$", explain(run)
     )
+    run["accuracy_test"][-1] = 0.7
+    assert explain(run) is None, "the other devices go on learning"
 
 
 def test_a_run_that_learns_needs_no_explanation(netlists):

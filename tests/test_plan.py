@@ -231,6 +231,12 @@ def test_times_that_rows_do_not_tell_apart_are_equal():
     assert found.reason.endswith("; tau_theta = 100 writes 10 times less and takes 3.5 times as long")
 
 
+def test_an_option_that_writes_nothing():
+    """At tau_theta = 1000 the accuracy is there before the first update."""
+    found = plan(made(climbs({1: 1.0, 1000: 1.0}), periods=(1, 1000), seconds_of_write=-0.1), accuracy=0.9)
+    assert found.best.writes_max == 0 and "with infinitely many times the writes" in found.reason
+
+
 def test_what_wears_out_is_not_the_measure_of_accuracy():
     """A worn-out option that reaches more does not stand in the way of one that survives."""
     best = {1: 0.95, 10: 0.93, 100: 0.9}

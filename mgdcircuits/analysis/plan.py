@@ -370,7 +370,7 @@ def _best(
     if best is not quickest:
         text += (
             f" (by rows it may be there at any time after {si(best.since)}s; tau_theta = {quickest.name} is there after "
-            f"{si(quickest.seconds)}s, with {quickest.writes_max / best.writes_max:.3g} times the writes)"
+            f"{si(quickest.seconds)}s, with {_times(quickest.writes_max, best.writes_max)} the writes)"
         )
     if np.isfinite(best.wear):
         text += f", and uses {best.wear:.2g} of the endurance of its most worn device"
@@ -379,13 +379,17 @@ def _best(
         if o.writes_max < fewer.writes_max:
             fewer = o
             text += (
-                f"; tau_theta = {o.name} writes {best.writes_max / o.writes_max:.3g} times less "
-                f"and takes {o.seconds / best.seconds:.3g} times as long"
+                f"; tau_theta = {o.name} writes {_times(best.writes_max, o.writes_max)} less "
+                f"and takes {_times(o.seconds, best.seconds)} as long"
             )
     better = max((o for o in hindrances if np.isfinite(o.accuracy)), key=lambda o: o.accuracy, default=best)
     if target is None and better.accuracy > best.accuracy + CLOSE:
         text += f"; but tau_theta = {better.name} has {better.accuracy:.1%}, where {hindrances[better]}"
     return best, text, hindrances
+
+
+def _times(one: float, other: float) -> str:
+    return f"{one / other:.3g} times" if other else "infinitely many times"
 
 
 def _hindrance(option: Option, goal: str, least: float) -> str:

@@ -167,8 +167,9 @@ def sweep(
         title = f"mgdcircuits sweep of {spec.name} over {', '.join(points.names)}"
         found = results.close(run_attributes(spec, **facts, title=title, state=state))
         if stopped:
-            done = f"stopped; {len(results.runs)} of {len(points)} points are kept" + (f" in {out}" if out else "")
-            done = done if results.runs else "stopped before the first point was done"
+            done = "stopped before the first point was done"
+            if results.runs:
+                done = f"stopped; {len(results.runs)} of {len(points)} points are kept" + (f" in {out}" if out else "")
             raise Interrupted(f"{done}; {AGAIN}" if out else done, found, None if out is None else Path(out))
         if error is not None:
             raise error
